@@ -1,0 +1,322 @@
+package fsm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/dataflow"
+)
+
+// ErrStale reports a command of an attempt or term that is over. Its sender must
+// stop what it was doing.
+var ErrStale = errors.New("fsm: attempt is over")
+
+// A Command is one entry of the log. Exactly one field is set.
+type Command struct {
+	At       int64          `json:"at_us"` // the proposer's clock, for records only
+	Submit   *Submit        `json:"submit,omitempty"`
+	Phase    *SetPhase      `json:"phase,omitempty"`
+	Attempt  *NewAttempt    `json:"attempt,omitempty"`
+	Open     *OpenEpoch     `json:"open,omitempty"`
+	Complete *CompleteEpoch `json:"complete,omitempty"`
+	Finish   *FinishEpoch   `json:"finish,omitempty"`
+	Schemas  *SetSchemas    `json:"schemas,omitempty"`
+	Drop     *DropEpochs    `json:"drop,omitempty"`
+	Forget   *ForgetEpochs  `json:"forget,omitempty"`
+	Rescale  *Rescale       `json:"rescale,omitempty"`
+}
+
+// The commands.
+type (
+	// Submit adds a job; the answer is its id.
+	Submit struct {
+		Job Job `json:"job"` // ID, Phase, Attempt are ignored
+	}
+	// SetPhase moves a job. Attempt 0 matches any.
+	SetPhase struct {
+		Job     dataflow.JobID   `json:"job"`
+		Attempt dataflow.Attempt `json:"attempt,omitempty"`
+		Phase   Phase            `json:"phase"`
+		Reason  string           `json:"reason,omitempty"`
+	}
+	// NewAttempt starts an attempt; the answer is its number.
+	NewAttempt struct {
+		Job     dataflow.JobID `json:"job"`
+		Restart bool           `json:"restart,omitempty"` // counts as one
+	}
+	// OpenEpoch hands out the next epoch; the answer is its number.
+	OpenEpoch struct {
+		Job     dataflow.JobID   `json:"job"`
+		Attempt dataflow.Attempt `json:"attempt"`
+	}
+	// CompleteEpoch makes an epoch complete. It may be applied again.
+	CompleteEpoch struct {
+		Job     dataflow.JobID   `json:"job"`
+		Attempt dataflow.Attempt `json:"attempt"`
+		Ref     checkpoint.Ref   `json:"ref"`
+		Bytes   int64            `json:"data_bytes"`
+	}
+	// FinishEpoch records that all output of an epoch is committed.
+	FinishEpoch struct {
+		Pipeline dataflow.Pipeline `json:"pipeline"`
+		Epoch    dataflow.Epoch    `json:"epoch"`
+	}
+	// SetSchemas records the state schemas that an attempt compiled.
+	SetSchemas struct {
+		Job     dataflow.JobID       `json:"job"`
+		Attempt dataflow.Attempt     `json:"attempt"`
+		States  []dataflow.StateInfo `json:"states"`
+	}
+	// DropEpochs gives completed epochs up; a sweep may delete their objects.
+	DropEpochs struct {
+		Pipeline dataflow.Pipeline `json:"pipeline"`
+		Epochs   []dataflow.Epoch  `json:"epochs"`
+	}
+	// ForgetEpochs says that nothing of these given-up epochs is left.
+	ForgetEpochs struct {
+		Pipeline dataflow.Pipeline `json:"pipeline"`
+		Epochs   []dataflow.Epoch  `json:"epochs"`
+	}
+	// Rescale replaces the plan of a job that has no running attempt.
+	Rescale struct {
+		Job  dataflow.JobID `json:"job"`
+		Plan dataflow.Plan  `json:"plan"`
+	}
+)
+
+// Result is the answer to a command.
+type Result struct {
+	Job     dataflow.JobID
+	Attempt dataflow.Attempt
+	Epoch   dataflow.Epoch
+	Err     error
+}
+
+// ApplyBytes decodes and applies one entry.
+func (m *Machine) ApplyBytes(b []byte) Result {
+	var c Command
+	if err := json.Unmarshal(b, &c); err != nil {
+		return Result{Err: fmt.Errorf("fsm: entry is damaged: %w", err)}
+	}
+	return m.Apply(c)
+}
+
+// Apply changes the state by one command. A refused command changes nothing.
+func (m *Machine) Apply(c Command) Result {
+	switch {
+	case c.Submit != nil:
+		return m.submit(c.At, c.Submit)
+	case c.Phase != nil:
+		return m.phase(c.At, c.Phase)
+	case c.Attempt != nil:
+		return m.attempt(c.At, c.Attempt)
+	case c.Open != nil:
+		return m.open(c.Open)
+	case c.Complete != nil:
+		return m.complete(c.At, c.Complete)
+	case c.Finish != nil:
+		return m.finish(c.Finish)
+	case c.Schemas != nil:
+		return m.schemas(c.Schemas)
+	case c.Drop != nil:
+		return m.drop(c.Drop)
+	case c.Forget != nil:
+		return m.forget(c.Forget)
+	case c.Rescale != nil:
+		return m.rescale(c.Rescale)
+	}
+	return Result{Err: errors.New("fsm: entry of an unknown kind: this weir is older than the leader")}
+}
+
+func (m *Machine) submit(at int64, c *Submit) Result {
+	j := c.Job
+	p := m.s.Pipelines[j.Pipeline]
+	if p == nil {
+		p = &Pipeline{Name: j.Pipeline, KeyGroups: j.Plan.KeyGroups, NextState: 1}
+	}
+	if live := m.s.Jobs[p.Job]; live != nil && !live.Phase.Terminal() {
+		return Result{Err: fmt.Errorf("pipeline %q already runs as job %s: cancel it, or submit under another --name", j.Pipeline, live.ID)}
+	}
+	if p.KeyGroups != j.Plan.KeyGroups {
+		return Result{Err: fmt.Errorf("pipeline %q has %d key groups, the job asks for %d: max-parallelism is fixed for a pipeline; take another --name", j.Pipeline, p.KeyGroups, j.Plan.KeyGroups)}
+	}
+	m.s.NextJob++
+	j.ID = dataflow.JobID(fmt.Sprintf("job-%06d", m.s.NextJob))
+	j.Phase, j.Attempt, j.Restarts, j.Submitted, j.Changed = Created, 0, 0, at, at
+	if j.Restore != nil && j.Restore.Epoch > p.Epoch {
+		p.Epoch = j.Restore.Epoch // never use a number again, whatever is restored
+	}
+	p.Job = j.ID
+	numberStates(p, &j.Plan.Graph)
+	m.s.Pipelines[p.Name] = p
+	m.s.Jobs[j.ID] = &j
+	return Result{Job: j.ID}
+}
+
+// numberStates gives every state of g that is new to the pipeline a number.
+func numberStates(p *Pipeline, g *dataflow.Graph) {
+	for _, op := range g.Operators {
+		for _, st := range op.States {
+			known := slices.ContainsFunc(p.States, func(s dataflow.StateInfo) bool { return s.Operator == op.Name && s.Name == st.Name })
+			if known {
+				continue
+			}
+			st.Operator, st.ID = op.Name, p.NextState
+			p.NextState++
+			p.States = append(p.States, st)
+		}
+	}
+}
+
+func (m *Machine) phase(at int64, c *SetPhase) Result {
+	j, err := m.live(c.Job, c.Attempt)
+	if err != nil {
+		return Result{Err: err}
+	}
+	j.Phase, j.Changed = c.Phase, at
+	if c.Reason != "" {
+		j.Reason = c.Reason
+	}
+	if p := m.s.Pipelines[j.Pipeline]; c.Phase.Terminal() && p.Job == j.ID {
+		p.Job = ""
+	}
+	return Result{Job: j.ID, Attempt: j.Attempt}
+}
+
+// live returns the job if it is not over and runs that attempt (0: any).
+func (m *Machine) live(id dataflow.JobID, a dataflow.Attempt) (*Job, error) {
+	j := m.s.Jobs[id]
+	switch {
+	case j == nil:
+		return nil, fmt.Errorf("there is no job %q: weir list shows them", id)
+	case j.Phase.Terminal():
+		return nil, fmt.Errorf("job %s is %s: %w", id, j.Phase, ErrStale)
+	case a != 0 && a != j.Attempt:
+		return nil, fmt.Errorf("job %s runs attempt %d, not %d: %w", id, j.Attempt, a, ErrStale)
+	}
+	return j, nil
+}
+
+func (m *Machine) attempt(at int64, c *NewAttempt) Result {
+	j, err := m.live(c.Job, 0)
+	if err != nil {
+		return Result{Err: err}
+	}
+	p := m.s.Pipelines[j.Pipeline]
+	p.Attempt++
+	j.Attempt, j.Phase, j.Changed = p.Attempt, Initializing, at
+	if c.Restart {
+		j.Restarts++
+	}
+	return Result{Job: j.ID, Attempt: j.Attempt}
+}
+
+func (m *Machine) open(c *OpenEpoch) Result {
+	j, err := m.live(c.Job, c.Attempt)
+	if err != nil {
+		return Result{Err: err}
+	}
+	p := m.s.Pipelines[j.Pipeline]
+	p.Epoch++
+	return Result{Job: j.ID, Attempt: j.Attempt, Epoch: p.Epoch}
+}
+
+func (m *Machine) complete(at int64, c *CompleteEpoch) Result {
+	j, err := m.live(c.Job, c.Attempt)
+	if err != nil {
+		return Result{Err: err}
+	}
+	p := m.s.Pipelines[j.Pipeline]
+	if last := p.Latest(); last != nil && last.Epoch >= c.Ref.Epoch {
+		if i := slices.IndexFunc(p.Epochs, func(e EpochRecord) bool { return e.Ref == c.Ref }); i >= 0 {
+			return Result{Job: j.ID, Epoch: c.Ref.Epoch}
+		}
+		return Result{Err: fmt.Errorf("epoch %d is behind the complete epoch %d: %w", c.Ref.Epoch, last.Epoch, ErrStale)}
+	}
+	if c.Ref.Epoch > p.Epoch {
+		return Result{Err: fmt.Errorf("epoch %d was never opened; the last is %d", c.Ref.Epoch, p.Epoch)}
+	}
+	p.Epochs = append(p.Epochs, EpochRecord{Ref: c.Ref, At: at, Bytes: c.Bytes})
+	return Result{Job: j.ID, Epoch: c.Ref.Epoch}
+}
+
+func (m *Machine) pipeline(name dataflow.Pipeline) (*Pipeline, error) {
+	if p := m.s.Pipelines[name]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("there is no pipeline %q", name)
+}
+
+func (m *Machine) finish(c *FinishEpoch) Result {
+	p, err := m.pipeline(c.Pipeline)
+	if err != nil {
+		return Result{Err: err}
+	}
+	for i := range p.Epochs {
+		if p.Epochs[i].Epoch == c.Epoch {
+			p.Epochs[i].Finished = true
+			return Result{Epoch: c.Epoch}
+		}
+	}
+	return Result{Err: fmt.Errorf("pipeline %q has no complete epoch %d", c.Pipeline, c.Epoch)}
+}
+
+func (m *Machine) schemas(c *SetSchemas) Result {
+	j, err := m.live(c.Job, c.Attempt)
+	if err != nil {
+		return Result{Err: err}
+	}
+	p := m.s.Pipelines[j.Pipeline]
+	for _, st := range c.States {
+		i := slices.IndexFunc(p.States, func(s dataflow.StateInfo) bool { return s.Operator == st.Operator && s.Name == st.Name })
+		if i < 0 || p.States[i].ID != st.ID {
+			return Result{Err: fmt.Errorf("job %s compiled a state %s/%s with number %d that its pipeline does not have", j.ID, st.Operator, st.Name, st.ID)}
+		}
+		if len(st.Schemas) >= len(p.States[i].Schemas) {
+			p.States[i].Key, p.States[i].Schemas = st.Key, st.Schemas
+		}
+	}
+	return Result{Job: j.ID}
+}
+
+func (m *Machine) drop(c *DropEpochs) Result {
+	p, err := m.pipeline(c.Pipeline)
+	if err != nil {
+		return Result{Err: err}
+	}
+	p.Epochs = slices.DeleteFunc(p.Epochs, func(e EpochRecord) bool { return slices.Contains(c.Epochs, e.Epoch) })
+	for _, e := range c.Epochs {
+		if i, found := slices.BinarySearch(p.Orphans, e); !found && e <= p.Epoch {
+			p.Orphans = slices.Insert(p.Orphans, i, e)
+		}
+	}
+	return Result{}
+}
+
+func (m *Machine) forget(c *ForgetEpochs) Result {
+	p, err := m.pipeline(c.Pipeline)
+	if err != nil {
+		return Result{Err: err}
+	}
+	p.Orphans = slices.DeleteFunc(p.Orphans, func(e dataflow.Epoch) bool { return slices.Contains(c.Epochs, e) })
+	return Result{}
+}
+
+func (m *Machine) rescale(c *Rescale) Result {
+	j, err := m.live(c.Job, 0)
+	if err != nil {
+		return Result{Err: err}
+	}
+	if j.Phase == Running || j.Phase == Initializing {
+		return Result{Err: fmt.Errorf("job %s is %s: it must be stopped before its plan changes", j.ID, j.Phase)}
+	}
+	if c.Plan.KeyGroups != j.Plan.KeyGroups {
+		return Result{Err: fmt.Errorf("job %s has %d key groups, the plan %d: max-parallelism is fixed for a pipeline", j.ID, j.Plan.KeyGroups, c.Plan.KeyGroups)}
+	}
+	j.Plan = c.Plan
+	numberStates(m.s.Pipelines[j.Pipeline], &j.Plan.Graph)
+	return Result{Job: j.ID}
+}

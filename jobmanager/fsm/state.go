@@ -1,0 +1,154 @@
+package fsm
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/dataflow"
+)
+
+// Phase is where a job stands; the words are Flink's.
+type Phase string
+
+// The phases of a job.
+const (
+	Created      Phase = "created"      // submitted, waits for slots
+	Initializing Phase = "initializing" // an attempt is being deployed and restored
+	Running      Phase = "running"
+	Stopping     Phase = "stopping" // draining, or stopping with a savepoint
+	Restarting   Phase = "restarting"
+	Cancelling   Phase = "cancelling"
+	Suspended    Phase = "suspended" // stopped by the cluster's own shutdown; resumes with it
+	Canceled     Phase = "canceled"
+	Failed       Phase = "failed"
+	Finished     Phase = "finished"
+)
+
+// Terminal reports whether a job in this phase is over.
+func (p Phase) Terminal() bool { return p == Canceled || p == Failed || p == Finished }
+
+// Options are a job's settings that checkpointing and restarts need. Durations
+// are in nanoseconds in JSON; a zero field means its default.
+type Options struct {
+	Checkpoint     checkpoint.Options `json:"checkpoint"`
+	Retain         int                `json:"retain,omitempty"`           // completed checkpoints kept; 2
+	RetainOnCancel bool               `json:"retain_on_cancel,omitempty"` // keep checkpoints when the job is cancelled
+	MaxRestarts    int                `json:"max_restarts,omitempty"`     // 0: no limit; -1: none
+}
+
+// A Job is one submission.
+type Job struct {
+	ID        dataflow.JobID    `json:"id"`
+	Pipeline  dataflow.Pipeline `json:"pipeline"`
+	Pack      string            `json:"pack"` // where the worker finds it
+	PackHash  string            `json:"pack_hash"`
+	Params    map[string]string `json:"params,omitempty"`
+	Settings  map[string]string `json:"settings,omitempty"`
+	Plan      dataflow.Plan     `json:"plan"`
+	Options   Options           `json:"options"`
+	Phase     Phase             `json:"phase"`
+	Reason    string            `json:"reason,omitempty"` // of the last failure, or why it is over
+	Attempt   dataflow.Attempt  `json:"attempt"`
+	Restarts  int               `json:"restarts"`
+	Submitted int64             `json:"submitted_us"`
+	Changed   int64             `json:"changed_us"`        // last phase change
+	Restore   *checkpoint.Ref   `json:"restore,omitempty"` // where the first attempt starts, when no own epoch is complete
+	SkipState bool              `json:"allow_non_restored_state,omitempty"`
+}
+
+// An EpochRecord is a completed epoch.
+type EpochRecord struct {
+	checkpoint.Ref
+	Finished bool  `json:"finished"`
+	At       int64 `json:"at_us"`
+	Bytes    int64 `json:"data_bytes"`
+}
+
+// A Pipeline is what outlives its jobs: epochs, attempts, state numbers.
+type Pipeline struct {
+	Name      dataflow.Pipeline    `json:"name"`
+	KeyGroups int                  `json:"key_groups"`
+	Epoch     dataflow.Epoch       `json:"epoch"`            // last opened
+	Attempt   dataflow.Attempt     `json:"attempt"`          // last started
+	Epochs    []EpochRecord        `json:"epochs,omitempty"` // completed and kept, in order
+	Job       dataflow.JobID       `json:"job,omitempty"`    // the live one; "" when none
+	States    []dataflow.StateInfo `json:"states,omitempty"`
+	NextState dataflow.StateID     `json:"next_state"`
+	Orphans   []dataflow.Epoch     `json:"orphans,omitempty"` // epochs whose objects a sweep may delete
+}
+
+// Latest returns the newest completed epoch, nil if there is none.
+func (p *Pipeline) Latest() *EpochRecord {
+	if len(p.Epochs) == 0 {
+		return nil
+	}
+	return &p.Epochs[len(p.Epochs)-1]
+}
+
+// State is the machine's whole state, and its snapshot.
+type State struct {
+	Version   int                             `json:"version"`
+	Jobs      map[dataflow.JobID]*Job         `json:"jobs"`
+	Pipelines map[dataflow.Pipeline]*Pipeline `json:"pipelines"`
+	NextJob   int                             `json:"next_job"`
+}
+
+// A Machine applies commands to a State.
+type Machine struct{ s State }
+
+// New returns a Machine with an empty state.
+func New() *Machine {
+	return &Machine{State{Version: 1, Jobs: map[dataflow.JobID]*Job{}, Pipelines: map[dataflow.Pipeline]*Pipeline{}}}
+}
+
+// Snapshot returns the encoded state. The same history gives the same bytes.
+func (m *Machine) Snapshot() ([]byte, error) { return json.Marshal(m.s) }
+
+// Restore replaces the state by a snapshot.
+func (m *Machine) Restore(b []byte) error {
+	fresh := New()
+	if err := json.Unmarshal(b, &fresh.s); err != nil {
+		return fmt.Errorf("fsm: snapshot is damaged: %w", err)
+	}
+	if fresh.s.Version != 1 {
+		return fmt.Errorf("fsm: snapshot has version %d, this weir reads 1: use a newer weir", fresh.s.Version)
+	}
+	m.s = fresh.s
+	return nil
+}
+
+// Job returns a deep copy of a job, or nil.
+func (m *Machine) Job(id dataflow.JobID) *Job { return clone(m.s.Jobs[id]) }
+
+// Pipeline returns a deep copy of a pipeline, or nil.
+func (m *Machine) Pipeline(p dataflow.Pipeline) *Pipeline { return clone(m.s.Pipelines[p]) }
+
+// Jobs returns deep copies of all jobs, oldest first.
+func (m *Machine) Jobs() (out []*Job) {
+	for _, id := range slices.Sorted(maps.Keys(m.s.Jobs)) {
+		out = append(out, clone(m.s.Jobs[id]))
+	}
+	slices.SortStableFunc(out, func(a, b *Job) int { return cmp.Compare(a.Submitted, b.Submitted) })
+	return out
+}
+
+// clone copies by encoding: reads are rare beside what they would cost a reader
+// that saw a half-applied command.
+func clone[T any](v *T) *T {
+	if v == nil {
+		return nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("fsm: state does not encode: %v", err))
+	}
+	c := new(T)
+	if err := json.Unmarshal(b, c); err != nil {
+		panic(fmt.Sprintf("fsm: state does not decode: %v", err))
+	}
+	return c
+}
