@@ -254,6 +254,9 @@ func (f *Folder) place(from, key string, place func(from, to string) error) erro
 	const tries = 100
 	for range tries {
 		err := f.makeDir(path.Dir(key))
+		if errors.Is(err, fs.ErrExist) {
+			err = syscall.ENOTDIR // an object is where the folder should be
+		}
 		if err == nil {
 			err = place(from, key)
 		}

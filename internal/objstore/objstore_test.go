@@ -1,6 +1,9 @@
 package objstore_test
 
 import (
+	"context"
+	"errors"
+	"net/url"
 	"testing"
 
 	"github.com/weirstream/weir/internal/objstore"
@@ -30,3 +33,5 @@ func TestFolderConforms(t *testing.T) {
 		})
 	}
 }
+
+func noReels(context.Context, *url.URL) (objstore.Store, error) { return nil, errors.New("no reels") }
