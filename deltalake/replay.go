@@ -1,0 +1,246 @@
+package deltalake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// load rebuilds a version from the log; -1 is the newest.
+func (t *Table) load(ctx context.Context, version int64) (*Snapshot, error) {
+	hint, err := readHint(ctx, t.store)
+	if err != nil {
+		return nil, err
+	}
+	if version >= 0 && hint > version {
+		hint = 0 // the checkpoint is behind what is wanted
+	}
+	files, err := listLog(ctx, t.store, hint)
+	if err != nil {
+		return nil, err
+	}
+	if hint > 0 && len(bestCheckpoint(files, hint, nil)) == 0 {
+		hint = 0 // a hint without its checkpoint
+		if files, err = listLog(ctx, t.store, 0); err != nil {
+			return nil, err
+		}
+	}
+	skip := map[string]bool{}
+	var firstErr error
+	for {
+		seg, err := planSegment(files, version, skip)
+		var gone *VersionError
+		if err != nil && hint > 0 && (firstErr != nil || errors.As(err, &gone)) {
+			hint = 0
+			if files, err = listLog(ctx, t.store, 0); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, errors.Join(firstErr, err)
+		}
+		s, bad, err := t.replay(ctx, seg)
+		if err == nil {
+			return s, nil
+		}
+		if len(bad) == 0 || ctx.Err() != nil {
+			return nil, err
+		}
+		// A checkpoint or compaction is damaged: an older way may still lead there.
+		if firstErr == nil {
+			firstErr = err
+		}
+		for _, f := range bad {
+			skip[f.info.Path] = true
+		}
+	}
+}
+
+// replay applies a segment. bad names the files that can be done without.
+func (t *Table) replay(ctx context.Context, seg *segment) (s *Snapshot, bad []logFile, err error) {
+	s = &Snapshot{
+		table: t, version: seg.version, files: newFileMap[*AddFile](), removes: newFileMap[*RemoveFile](),
+		txns: map[string]Txn{}, domains: map[string]DomainMetadata{}, base: -1,
+	}
+	if len(seg.checkpoint) > 0 {
+		s.base = seg.checkpoint[0].version
+		if err := t.readCheckpoint(ctx, s, seg.checkpoint); err != nil {
+			return nil, seg.checkpoint, err
+		}
+	}
+	if failed, err := t.applyCommits(ctx, s, seg.commits); err != nil {
+		if failed != nil && failed.kind == logCompaction {
+			bad = []logFile{*failed}
+		}
+		return nil, bad, err
+	}
+	if seg.latest != nil {
+		s.millis = seg.latest.info.Modified.UnixMilli()
+	}
+	if err := s.finish(); err != nil {
+		return nil, nil, err
+	}
+	return s, nil, nil
+}
+
+// applyCommits reads the commits ahead in parallel and applies them in order.
+func (t *Table) applyCommits(ctx context.Context, s *Snapshot, commits []logFile) (*logFile, error) {
+	if len(commits) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		actions []action
+		err     error
+	}
+	window := max(2, t.opts.Parallelism)
+	results := make(chan chan result, window)
+	go func() {
+		defer close(results)
+		for i := range commits {
+			c := make(chan result, 1)
+			select {
+			case results <- c:
+			case <-ctx.Done():
+				return
+			}
+			go func() {
+				actions, err := t.readCommit(ctx, &commits[i], i == len(commits)-1)
+				c <- result{actions, err}
+			}()
+		}
+	}()
+	i := 0
+	for c := range results {
+		r := <-c
+		if r.err != nil {
+			return &commits[i], r.err
+		}
+		for j := range r.actions {
+			if err := s.apply(&r.actions[j]); err != nil {
+				return &commits[i], fmt.Errorf("%w (version %d)", err, commits[i].version)
+			}
+		}
+		i++
+	}
+	return nil, ctx.Err()
+}
+
+// readCommit reads one commit file whole. A body shorter than listed was cut on
+// its way and is asked for again.
+func (t *Table) readCommit(ctx context.Context, f *logFile, withInfo bool) ([]action, error) {
+	var data []byte
+	var err error
+	for try := 0; try < 5; try++ {
+		data, err = t.store.Get(ctx, f.info.Path)
+		if err == nil && int64(len(data)) < f.info.Size {
+			err = fmt.Errorf("deltalake: %s has %d of %d bytes: %w", f.info.Path, len(data), f.info.Size, io.ErrUnexpectedEOF)
+		}
+		if err == nil || errors.Is(err, ErrNotFound) || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("deltalake: version %d: %w", f.version, err)
+	}
+	var actions []action
+	if err := decodeActions(data, withInfo, func(a *action) error { actions = append(actions, *a); return nil }); err != nil {
+		return nil, fmt.Errorf("deltalake: version %d: %w", f.version, err)
+	}
+	return actions, nil
+}
+
+// commitAt reads the commit of one version by its name; ErrNotFound when there
+// is none yet.
+func (t *Table) commitAt(ctx context.Context, version int64) ([]action, error) {
+	return t.readCommit(ctx, &logFile{kind: logCommit, version: version, info: ObjectInfo{Path: commitPath(version)}}, true)
+}
+
+// advance applies the commits after s.
+func (t *Table) advance(ctx context.Context, s *Snapshot) (*Snapshot, error) {
+	next := s
+	for {
+		actions, err := t.commitAt(ctx, next.version+1)
+		if errors.Is(err, ErrNotFound) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if next == s {
+			next = s.fork()
+		}
+		next.version++
+		next.ict = 0
+		for i := range actions {
+			if err := next.apply(&actions[i]); err != nil {
+				return nil, fmt.Errorf("%w (version %d)", err, next.version)
+			}
+		}
+	}
+	if next == s {
+		return s, nil
+	}
+	if info, err := t.store.Stat(ctx, commitPath(next.version)); err == nil {
+		next.millis = info.Modified.UnixMilli()
+	}
+	return next, next.finish()
+}
+
+// versionAt returns the newest version committed at or before a time. Times of
+// log files are made to grow, as Delta does, where clocks went back.
+func (t *Table) versionAt(ctx context.Context, at time.Time) (int64, error) {
+	files, err := listLog(ctx, t.store, 0)
+	if err != nil {
+		return 0, err
+	}
+	ict := t.Latest().ict != 0
+	want, best, first := at.UnixMilli(), int64(-1), int64(-1)
+	last := int64(-1 << 62)
+	for i := range files {
+		f := &files[i]
+		if f.kind != logCommit {
+			continue
+		}
+		millis := f.info.Modified.UnixMilli()
+		if ict {
+			if millis, err = t.commitMillis(ctx, f); err != nil {
+				return 0, err
+			}
+		}
+		millis = max(millis, last+1)
+		last = millis
+		if first < 0 {
+			first = millis
+		}
+		if millis <= want {
+			best = f.version
+		}
+	}
+	if best < 0 {
+		if first < 0 {
+			return 0, errNoTable
+		}
+		return 0, fmt.Errorf("deltalake: no version is as old as %s, the oldest is of %s",
+			at.UTC().Format(time.RFC3339Nano), time.UnixMilli(first).UTC().Format(time.RFC3339Nano))
+	}
+	return best, nil
+}
+
+// commitMillis returns the in-commit timestamp of a commit, or its file's time.
+func (t *Table) commitMillis(ctx context.Context, f *logFile) (int64, error) {
+	actions, err := t.readCommit(ctx, f, true)
+	if err != nil {
+		return 0, err
+	}
+	for i := range actions {
+		if c := actions[i].CommitInfo; c != nil && c.InCommitTimestamp != nil {
+			return *c.InCommitTimestamp, nil
+		}
+	}
+	return f.info.Modified.UnixMilli(), nil
+}
