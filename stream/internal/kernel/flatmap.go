@@ -71,14 +71,22 @@ func (m *flatMap[In, Out]) Step(_ int, batch spi.Batch, from int) (int, error) {
 // rows is the coroutine: it yields when room is gone in the middle of a row and
 // returns when it is gone between two, or when the batch is done.
 func (r *flatRun[In, Out]) rows(yield func(struct{}) bool) {
+	var time int64
+	stopped := false
+	emit := func(v Out) bool { // one for all rows: a range loop would allocate one per row
+		if r.room == 0 && !yield(struct{}{}) {
+			stopped = true
+			return false
+		}
+		r.out.Batch().Add(v, time)
+		r.room--
+		return true
+	}
 	for r.at < len(r.in.Values) && r.room > 0 {
-		time := r.in.Meta.Times[r.at]
-		for v := range r.f(r.in.Values[r.at]) {
-			if r.room == 0 && !yield(struct{}{}) {
-				return
-			}
-			r.out.Batch().Add(v, time)
-			r.room--
+		time = r.in.Meta.Times[r.at]
+		r.f(r.in.Values[r.at])(emit)
+		if stopped {
+			return
 		}
 		r.at++
 	}
