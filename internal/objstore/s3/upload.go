@@ -1,0 +1,254 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weirstream/weir/internal/objstore"
+)
+
+// Put implements objstore.Store. A body up to Options.PartBytes is one request, a
+// larger one is sent in parts; memory is at most PartBytes times Parallel.
+func (s *Store) Put(ctx context.Context, key string, body io.Reader, size int64) error {
+	return s.put(ctx, key, body, size, false)
+}
+
+// PutIfAbsent implements objstore.Store by If-None-Match on the request that
+// decides.
+func (s *Store) PutIfAbsent(ctx context.Context, key string, body io.Reader, size int64) error {
+	return s.put(ctx, key, body, size, true)
+}
+
+func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64, ifAbsent bool) error {
+	if err := s.check(ctx, key); err != nil {
+		return err
+	}
+	part := s.opts.PartBytes
+	if size/part >= maxParts {
+		part = size/(maxParts-1) + 1
+	}
+	c := &cutter{r: body, part: part, want: size}
+	first, err := c.next()
+	if err != nil {
+		return fmt.Errorf("objstore/s3: put %s: %w", s.name(key), err)
+	}
+	if c.done {
+		return s.putWhole(ctx, key, first, ifAbsent)
+	}
+	if ifAbsent { // spares sending a large body for nothing
+		if _, err := s.Stat(ctx, key); err == nil {
+			return fmt.Errorf("objstore/s3: put %s: %w", s.name(key), objstore.ErrExists)
+		} else if !errors.Is(err, objstore.ErrNotFound) {
+			return err
+		}
+	}
+	return s.inParts(ctx, "put", key, ifAbsent, types.ChecksumAlgorithmCrc32, func(ctx context.Context, upload *string) ([]types.CompletedPart, error) {
+		return s.sendParts(ctx, key, upload, c, first)
+	})
+}
+
+// putWhole writes the object in one request.
+func (s *Store) putWhole(ctx context.Context, key string, b []byte, ifAbsent bool) error {
+	in := &s3.PutObjectInput{Bucket: &s.opts.Bucket, Key: aws.String(s.base + key), Body: bytes.NewReader(b), ContentLength: aws.Int64(int64(len(b)))}
+	var opts []func(*s3.Options)
+	if ifAbsent {
+		in.IfNoneMatch = aws.String("*")
+		opts = append(opts, once)
+	}
+	if _, err := s.client.PutObject(ctx, in, opts...); err != nil {
+		return s.fail(ctx, writing, "put", key, err)
+	}
+	return nil
+}
+
+// inParts runs a multipart upload: send delivers the parts, then one request makes
+// them the object. Sums names the checksums that the parts will carry: the SDK adds
+// CRC32 to what it sends, and none to what the server copies. An upload that fails is aborted, so that its parts cost
+// nothing; one whose abort fails is left to the bucket's life-cycle rule.
+func (s *Store) inParts(ctx context.Context, op, key string, ifAbsent bool, sums types.ChecksumAlgorithm, send func(ctx context.Context, upload *string) ([]types.CompletedPart, error)) (err error) {
+	name := aws.String(s.base + key)
+	created, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{Bucket: &s.opts.Bucket, Key: name, ChecksumAlgorithm: sums})
+	if err != nil {
+		return s.fail(ctx, reading, op, key, err)
+	}
+	defer func() {
+		if err != nil && !errors.Is(err, objstore.ErrAmbiguous) { // an ambiguous one may be completing
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			_, _ = s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.opts.Bucket, Key: name, UploadId: created.UploadId})
+		}
+	}()
+	parts, err := send(ctx, created.UploadId)
+	if err != nil {
+		return err
+	}
+	in := &s3.CompleteMultipartUploadInput{
+		Bucket: &s.opts.Bucket, Key: name, UploadId: created.UploadId,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+	}
+	if ifAbsent {
+		in.IfNoneMatch = aws.String("*")
+	}
+	if _, err := s.client.CompleteMultipartUpload(ctx, in, once); err != nil {
+		return s.fail(ctx, writing, op, key, err)
+	}
+	return nil
+}
+
+// sendParts sends first and what c still has, Parallel parts at a time.
+func (s *Store) sendParts(ctx context.Context, key string, upload *string, c *cutter, first []byte) ([]types.CompletedPart, error) {
+	caller := ctx
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.opts.Parallel)
+	var parts []*types.CompletedPart
+	send := func(b []byte) {
+		n := int32(len(parts) + 1)
+		p := &types.CompletedPart{PartNumber: &n}
+		parts = append(parts, p)
+		g.Go(func() error {
+			out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{
+				Bucket: &s.opts.Bucket, Key: aws.String(s.base + key), UploadId: upload, PartNumber: &n,
+				Body: bytes.NewReader(b), ContentLength: aws.Int64(int64(len(b))),
+			})
+			if err != nil {
+				return s.fail(ctx, reading, "put", key, err)
+			}
+			p.ETag, p.ChecksumCRC32 = out.ETag, out.ChecksumCRC32
+			return nil
+		})
+	}
+	for send(first); !c.done && ctx.Err() == nil; {
+		b, err := c.next()
+		if err == nil && len(parts) == maxParts {
+			err = fmt.Errorf("over %d parts of %d bytes: announce the size, or raise part_bytes", maxParts, c.part)
+		}
+		if err != nil {
+			_ = g.Wait() // the body's error is the cause
+			return nil, fmt.Errorf("objstore/s3: put %s: %w", s.name(key), err)
+		}
+		send(b)
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if !c.done { // the caller's context ended between two parts
+		return nil, fmt.Errorf("objstore/s3: put %s: %w", s.name(key), context.Cause(caller))
+	}
+	done := make([]types.CompletedPart, len(parts))
+	for i, p := range parts {
+		done[i] = *p
+	}
+	return done, nil
+}
+
+// A cutter cuts a body into parts and checks its size.
+type cutter struct {
+	r    io.Reader
+	part int64
+	want int64 // announced size; below zero if unknown
+	got  int64
+	done bool   // the part just returned is the last
+	peek []byte // first byte of the next part, read to know whether there is one
+}
+
+// next returns the next part in memory of its own.
+func (c *cutter) next() ([]byte, error) {
+	room := c.part + 1
+	if c.want >= 0 {
+		room = min(room, c.want-c.got+1)
+	}
+	b := bytes.NewBuffer(make([]byte, 0, min(room, 64<<10)))
+	if c.want >= 0 {
+		b = bytes.NewBuffer(make([]byte, 0, room))
+	}
+	b.Write(c.peek)
+	if _, err := io.CopyN(b, c.r, room-int64(len(c.peek))); err != nil && err != io.EOF {
+		return nil, fmt.Errorf("read the body: %w", err)
+	}
+	p := b.Bytes()
+	c.done = int64(len(p)) <= c.part
+	if !c.done {
+		c.peek, p = []byte{p[c.part]}, p[:c.part]
+	}
+	c.got += int64(len(p))
+	over := c.got > c.want || !c.done && c.got == c.want
+	if c.want >= 0 && (over || c.done && c.got < c.want) {
+		if over {
+			return nil, fmt.Errorf("the body has more than the %d bytes that were announced", c.want)
+		}
+		return nil, fmt.Errorf("the body has %d bytes, %d were announced", c.got, c.want)
+	}
+	return p, nil
+}
+
+// Copy implements objstore.Store, on the server. An object over S3's limit of 5 GiB
+// is copied in parts.
+func (s *Store) Copy(ctx context.Context, dst, src string) error {
+	if err := s.check(ctx, dst, src); err != nil {
+		return err
+	}
+	info, err := s.Stat(ctx, src)
+	if err != nil {
+		return err
+	}
+	return s.copyFrom(ctx, dst, src, info, maxCopy)
+}
+
+// copyFrom copies the version of src that info describes; above limit, in parts of
+// at most limit.
+func (s *Store) copyFrom(ctx context.Context, dst, src string, info objstore.Info, limit int64) error {
+	source := aws.String(copySource(s.opts.Bucket, s.base+src))
+	match := aws.String(`"` + info.ETag + `"`)
+	if info.Size <= limit {
+		_, err := s.client.CopyObject(ctx, &s3.CopyObjectInput{Bucket: &s.opts.Bucket, Key: aws.String(s.base + dst), CopySource: source})
+		if err != nil {
+			return s.fail(ctx, writing, "copy from "+src+" to", dst, err)
+		}
+		return nil
+	}
+	return s.inParts(ctx, "copy from "+src+" to", dst, false, "", func(ctx context.Context, upload *string) ([]types.CompletedPart, error) {
+		g, ctx := errgroup.WithContext(ctx)
+		g.SetLimit(s.opts.Parallel)
+		part := max(limit, info.Size/(maxParts-1)+1)
+		done := make([]types.CompletedPart, (info.Size+part-1)/part)
+		for i := range done {
+			n := int32(i + 1)
+			from := int64(i) * part
+			to := min(from+part, info.Size) - 1
+			g.Go(func() error {
+				out, err := s.client.UploadPartCopy(ctx, &s3.UploadPartCopyInput{
+					Bucket: &s.opts.Bucket, Key: aws.String(s.base + dst), UploadId: upload, PartNumber: &n,
+					CopySource: source, CopySourceIfMatch: match, CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", from, to)),
+				})
+				if err != nil {
+					err = s.fail(ctx, reading, "copy from "+src+" to", dst, err)
+					if errors.Is(err, objstore.ErrExists) { // 412: the source changed under us
+						err = fmt.Errorf("objstore/s3: copy from %s: it was replaced meanwhile: %w", s.name(src), objstore.ErrRetry)
+					}
+					return err
+				}
+				done[i] = types.CompletedPart{PartNumber: &n, ETag: out.CopyPartResult.ETag}
+				return nil
+			})
+		}
+		return done, g.Wait()
+	})
+}
+
+// copySource escapes a source so that every server reads it alike: a blank as %20,
+// since some do not take '+' for one.
+func copySource(bucket, key string) string {
+	esc := url.QueryEscape(bucket + "/" + key)
+	return strings.ReplaceAll(strings.ReplaceAll(esc, "+", "%20"), "%2F", "/")
+}
