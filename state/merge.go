@@ -1,0 +1,3 @@
+package state
+
+func (s *Store) maybeMerge() {}

@@ -1,0 +1,321 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weirstream/weir/dataflow"
+)
+
+// tailReads is how many object tails one restore reads at a time.
+const tailReads = 128
+
+// Restore links the files of one or more parts into the store, clipped to the key
+// groups owned. The files of one part must stay in their order, oldest first, and
+// have Groups cut to what their part owned, as Files returns them. Files whose Local
+// is set are linked on this disk if their length is right; the others are read from
+// the object store, and fetched in the background. Local tells when all of it is here
+// and compared with its checksum; a file that is bad here and there makes the store
+// fail with a *CorruptError.
+//
+// It may be called more than once, to take over key groups; never for groups that
+// hold rows already. An error means that the attempt must fail.
+func (s *Store) Restore(ctx context.Context, files []dataflow.FileRef) error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	if err := s.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	owned := s.groups
+	s.mu.Unlock()
+	refs := clip(files, owned)
+	if len(refs) == 0 {
+		return nil
+	}
+	sources, err := s.attach(refs)
+	if err != nil {
+		return err
+	}
+	s.queue.setReady(false)
+	tails, tctx := errgroup.WithContext(ctx)
+	tails.SetLimit(tailReads)
+	for _, src := range sources {
+		tails.Go(func() error { return src.readTail(tctx) })
+	}
+	if err := tails.Wait(); err != nil {
+		return err
+	}
+	s.setFilter(nil)
+	for _, r := range refs {
+		s.present.addAll(r.Groups)
+	}
+	for _, batch := range batches(refs) {
+		if _, err := s.db.IngestExternalFiles(ctx, batch); err != nil {
+			s.fail(fmt.Errorf("state: linking restored files: %w", err))
+			return s.Err()
+		}
+	}
+	s.mu.Lock()
+	s.chain = append(s.chain, refs...)
+	for _, src := range sources {
+		s.owned[src.path] = struct{}{}
+	}
+	if s.unlocal == 0 {
+		s.local = make(chan struct{})
+	}
+	s.unlocal++
+	s.mu.Unlock()
+	s.spawn(func() { s.localize(sources) })
+	return nil
+}
+
+// clip cuts files to the owned groups and leaves out what has none of them.
+func clip(files []dataflow.FileRef, owned dataflow.KeyGroups) []dataflow.FileRef {
+	var out []dataflow.FileRef
+	for _, f := range files {
+		f.Groups = f.Groups.Intersect(owned)
+		if from, to, _ := bounds(f); f.Groups.Len() > 0 && bytes.Compare(from, to) <= 0 {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// bounds returns the part of a file that its Groups leave: [from, to], or [from, to)
+// if open.
+func bounds(f dataflow.FileRef) (from, to []byte, open bool) {
+	from, to = f.Smallest, f.Largest
+	if g := groupKey(f.Groups.From); bytes.Compare(g, from) > 0 {
+		from = g
+	}
+	if g := groupKey(f.Groups.To); bytes.Compare(g, to) <= 0 {
+		to, open = g, true
+	}
+	return from, to, open
+}
+
+// attach makes the sources of restored files known and links their local copies.
+func (s *Store) attach(refs []dataflow.FileRef) ([]*source, error) {
+	var sources []*source
+	seen := map[string]bool{}
+	for _, r := range refs {
+		name := fileName(r)
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		src := s.storage.get(name)
+		if src == nil {
+			src = newSource(s.fs, s.dir, r, s.opts.Objects, s.ctx)
+		}
+		if !src.link(r.Local) && (r.Object == "" || s.opts.Objects == nil) {
+			return nil, fmt.Errorf("state: file %s of epoch %d has no object and no local copy of %d bytes at %q", name, r.Epoch, r.Length, r.Local)
+		}
+		s.storage.put(src)
+		sources = append(sources, src)
+	}
+	return sources, nil
+}
+
+// batches groups files into calls of IngestExternalFiles: consecutive ones that do
+// not overlap.
+func batches(refs []dataflow.FileRef) (out [][]pebble.ExternalFile) {
+	var batch []pebble.ExternalFile
+	level := 0
+	for _, r := range refs {
+		from, to, open := bounds(r)
+		if open && bytes.Equal(from, to) {
+			continue
+		}
+		e := pebble.ExternalFile{
+			Locator: locator, ObjName: fileName(r), Size: clippedSize(r), HasPointKey: true,
+			StartKey: from, EndKey: to, EndKeyIsInclusive: !open,
+		}
+		if len(batch) > 0 && (r.Level != level || overlaps(batch, &e, r.Level > 0)) {
+			out = append(out, batch)
+			batch = nil
+		}
+		level = r.Level
+		batch = append(batch, e)
+	}
+	if len(batch) > 0 {
+		out = append(out, batch)
+	}
+	return out
+}
+
+// overlaps reports whether e overlaps a file of the batch. Tables of one level never
+// do, but where one ends with a drop that the next begins behind, their inclusive
+// bounds meet: those are made exclusive.
+func overlaps(batch []pebble.ExternalFile, e *pebble.ExternalFile, level bool) bool {
+	for i := range batch {
+		b := &batch[i]
+		if meets(b, e, level) || meets(e, b, level) {
+			continue
+		}
+		return true
+	}
+	return false
+}
+
+// meets reports whether a ends before b begins.
+func meets(a, b *pebble.ExternalFile, level bool) bool {
+	c := bytes.Compare(a.EndKey, b.StartKey)
+	if c == 0 && a.EndKeyIsInclusive && level && !bytes.Equal(a.StartKey, a.EndKey) {
+		a.EndKeyIsInclusive = false
+	}
+	return c < 0 || c == 0 && !a.EndKeyIsInclusive
+}
+
+// clippedSize estimates how many bytes of a file are in its groups.
+func clippedSize(r dataflow.FileRef) uint64 {
+	whole := groupsOf(r.Smallest, r.Largest, false)
+	return max(1, uint64(r.Length)*uint64(r.Groups.Len())/uint64(max(1, whole.Len())))
+}
+
+// localize brings the files of a restore here and checks them, then lets Pebble
+// compact and builds the filter.
+func (s *Store) localize(sources []*source) {
+	g, ctx := errgroup.WithContext(s.ctx)
+	for _, src := range sources {
+		g.Go(func() error {
+			select {
+			case s.opts.Shared.fetches <- struct{}{}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			defer func() { <-s.opts.Shared.fetches }()
+			return src.settle(ctx)
+		})
+	}
+	err := g.Wait()
+	if err != nil {
+		s.fail(err)
+	}
+	s.mu.Lock()
+	s.unlocal--
+	last := s.unlocal == 0
+	if last {
+		close(s.local)
+	}
+	s.mu.Unlock()
+	if last && err == nil {
+		s.queue.setReady(true)
+		s.buildFilter()
+	}
+}
+
+// A build is a filter that is being built, with the places that were written
+// meanwhile.
+type build struct {
+	filter *filter
+	places []place
+}
+
+// maybeRebuildFilter starts a new filter when rows that were dropped since the last
+// one may be most of it.
+func (s *Store) maybeRebuildFilter() {
+	f := s.filter.Load()
+	if f == nil {
+		return
+	}
+	keys, _ := f.stats()
+	s.mu.Lock()
+	due := keys > 4*max(s.rebuilt, filterRebuildKeys) && s.unlocal == 0
+	s.mu.Unlock()
+	if due && !s.opts.NoBackground {
+		s.spawn(s.buildFilter)
+	}
+}
+
+// filterRebuildKeys is a quarter of the least number of keys for which a filter is
+// ever rebuilt.
+const filterRebuildKeys = 256 << 10
+
+// buildFilter builds the filter and the presence map from the rows that Pebble
+// holds. s.write must not be held by the caller's caller chain unless in the same
+// goroutine with NoBackground.
+func (s *Store) buildFilter() {
+	s.mu.Lock()
+	if s.building || s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.building = true
+	var rows int64
+	for _, f := range s.chain {
+		rows += f.Rows
+	}
+	b := &build{filter: newFilter(min(rows, max(filterFirst, s.Bytes()/8)))}
+	s.mu.Unlock()
+
+	if !s.opts.NoBackground { // else Restore, which called, holds it
+		s.write.Lock()
+	}
+	s.mu.Lock()
+	s.next = b
+	s.mu.Unlock()
+	it, err := s.db.NewIter(nil)
+	if !s.opts.NoBackground {
+		s.write.Unlock()
+	}
+	var places []place
+	if err == nil {
+		places, err = s.fillFilter(b.filter, it)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next, s.building = nil, false
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.opts.Log.Error("absence filter not built", "dir", s.opts.Dir, "error", err)
+		}
+		return
+	}
+	s.rebuilt, _ = b.filter.stats()
+	s.setFilter(b.filter)
+	s.present.replace(append(places, b.places...))
+}
+
+func (s *Store) fillFilter(f *filter, it *pebble.Iterator) (places []place, err error) {
+	hashes := make([]uint64, 0, hashBatch)
+	var prefix []byte
+	panes, known := false, false
+	for ok := it.First(); ok; ok = it.Next() {
+		key := it.Key()
+		if len(key) < 4 {
+			continue
+		}
+		if !bytes.Equal(prefix, key[:4]) {
+			prefix = append(prefix[:0], key[:4]...)
+			group, state := dataflow.RowGroup(key)
+			panes, known = s.panes[state]
+			places = append(places, place{state, group})
+		}
+		if !known {
+			continue
+		}
+		if k, ok := dataflow.ParseRowKey(key, panes); ok {
+			hashes = append(hashes, dataflow.FilterHash(k.State, k.Pane, k.Hash))
+		}
+		if len(hashes) == hashBatch {
+			f.add(hashes)
+			hashes = hashes[:0]
+			if s.ctx.Err() != nil {
+				break
+			}
+		}
+	}
+	f.add(hashes)
+	err = it.Close()
+	if s.ctx.Err() != nil {
+		err = context.Cause(s.ctx)
+	}
+	return slices.Clip(places), err
+}
