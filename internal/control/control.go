@@ -47,32 +47,22 @@ type To struct {
 // Target returns the job and attempt of a message.
 func (t To) Target() To { return t }
 
-// A RestoredSubtask is what one subtask starts from; the fields are those of
-// checkpoint.Restored.
-type RestoredSubtask struct {
-	Subtask dataflow.SubtaskID                            `json:"subtask"`
-	Files   []dataflow.FileRef                            `json:"files,omitempty"`
-	Splits  map[dataflow.OperatorID][]dataflow.SplitState `json:"splits,omitempty"`
-	Marks   map[dataflow.OperatorID]int64                 `json:"marks,omitempty"`
-	Writers map[dataflow.OperatorID]map[int][]byte        `json:"writers,omitempty"`
-	Extras  map[dataflow.OperatorID][][]byte              `json:"extras,omitempty"`
-}
-
 // The messages.
 type (
 	// Deploy brings up subtasks of one attempt.
 	Deploy struct {
 		To
-		Pipeline dataflow.Pipeline    `json:"pipeline"`
-		Term     dataflow.Term        `json:"term"`
-		Pack     string               `json:"pack"` // path or hash of the pack
-		Params   map[string]string    `json:"params,omitempty"`
-		Settings map[string]string    `json:"settings,omitempty"`
-		Plan     dataflow.Plan        `json:"plan"`
-		States   []dataflow.StateInfo `json:"states,omitempty"`
-		Subtasks []dataflow.SubtaskID `json:"subtasks"`           // those for the receiver
-		Restored dataflow.Epoch       `json:"restored,omitempty"` // 0: fresh start
-		From     []RestoredSubtask    `json:"from,omitempty"`
+		Pipeline  dataflow.Pipeline    `json:"pipeline"`
+		Term      dataflow.Term        `json:"term"`
+		Pack      string               `json:"pack"` // path or hash of the pack
+		Params    map[string]string    `json:"params,omitempty"`
+		Settings  map[string]string    `json:"settings,omitempty"`
+		Plan      dataflow.Plan        `json:"plan"`
+		States    []dataflow.StateInfo `json:"states,omitempty"`
+		Subtasks  []dataflow.SubtaskID `json:"subtasks"`             // those for the receiver
+		LastEpoch dataflow.Epoch       `json:"last_epoch,omitempty"` // newest ever opened
+		Restored  dataflow.Epoch       `json:"restored,omitempty"`   // 0: fresh start
+		Parts     []dataflow.Part      `json:"parts,omitempty"`      // all of the restored manifest
 	}
 	// Start lets sources run.
 	Start struct{ To }
@@ -141,6 +131,7 @@ type (
 		Subtask dataflow.SubtaskID `json:"subtask"`
 		Reason  string             `json:"reason"`
 		Stop    bool               `json:"stop,omitempty"`
+		Corrupt string             `json:"corrupt,omitempty"` // object of the restored checkpoint that cannot be trusted
 	}
 	// Ended says that a subtask processed the end of its inputs.
 	Ended struct {

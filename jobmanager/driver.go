@@ -1,0 +1,436 @@
+package jobmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/clock"
+	"github.com/weirstream/weir/internal/control"
+	"github.com/weirstream/weir/internal/queue"
+	"github.com/weirstream/weir/jobmanager/fsm"
+)
+
+const (
+	tickEvery     = 20 * time.Millisecond
+	deployWithin  = 2 * time.Minute
+	stoppedWithin = 30 * time.Second
+	backoffMin    = time.Second
+	backoffMax    = time.Minute
+	backoffReset  = 10 * time.Minute // an attempt that ran so long starts the back-off anew
+)
+
+// A driver runs one job: it owns the job's Coordinator and turns its effects into
+// log entries, objects and messages.
+type driver struct {
+	m      *Manager
+	id     dataflow.JobID
+	log    *slog.Logger
+	inbox  *queue.Queue[any]
+	slow   *queue.Queue[func()] // blocking calls, one after the other
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	job     *fsm.Job // as of the last phase change
+	coord   *checkpoint.Coordinator
+	stage   stage
+	since   time.Time // of stage
+	backoff time.Duration
+	retryAt time.Time
+	avoid   map[dataflow.Epoch]bool // corrupt, and allowed to be passed over
+
+	ready   bool
+	ending  *ending
+	waiting map[string]chan answer // requests by id
+	nextID  int
+	view    view
+}
+
+// stage is where the driver stands with the current attempt.
+type stage int
+
+const (
+	idle      stage = iota // no attempt; the next one starts at retryAt
+	deploying              // Deploy sent, Ready not seen
+	running                // the Coordinator rules
+	halting                // Cancel sent, Stopped not seen
+)
+
+// ending is what becomes of the job when the attempt has stopped.
+type ending struct {
+	phase  fsm.Phase // Restarting: a new attempt follows
+	reason string
+	reply  chan answer
+	ref    checkpoint.Ref
+}
+
+// What users ask for.
+type (
+	askCancel struct{ reply chan answer }
+	askStop   struct {
+		drain, suspend bool
+		reply          chan answer
+	}
+	askEpoch struct {
+		kind  checkpoint.Kind
+		reply chan answer
+	}
+)
+
+func newDriver(m *Manager, j *fsm.Job) *driver {
+	d := &driver{m: m, id: j.ID, job: j, log: m.opts.Log.With("job", j.ID, "pipeline", j.Pipeline),
+		inbox: queue.New[any](), slow: queue.New[func()](), done: make(chan struct{}),
+		coord: checkpoint.NewCoordinator(j.Options.Checkpoint), backoff: backoffMin,
+		avoid: map[dataflow.Epoch]bool{}, waiting: map[string]chan answer{}}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.since = m.opts.Clock.Now()
+	return d
+}
+
+func (d *driver) run() {
+	defer close(d.done)
+	beside := make(chan struct{})
+	go func() {
+		defer close(beside)
+		d.slow.Each(d.ctx, func(f func()) { f() })
+	}()
+	defer func() { d.cancel(); <-beside }()
+	tick := d.m.opts.Clock.NewTimer(0)
+	defer tick.Stop()
+	for !d.job.Phase.Terminal() && d.job.Phase != fsm.Suspended || d.stage != idle || d.ending != nil {
+		select {
+		case <-d.inbox.Ready():
+			for _, msg := range d.inbox.Take() {
+				d.handle(msg)
+			}
+		case <-tick.C():
+			d.tick()
+			tick.Reset(tickEvery)
+		case <-d.ctx.Done():
+			return
+		}
+		if d.job.Phase == fsm.Suspended && d.stage == idle && d.ending == nil {
+			return
+		}
+	}
+}
+
+func (d *driver) now() time.Time { return d.m.opts.Clock.Now() }
+
+func (d *driver) enter(s stage) { d.stage, d.since = s, d.now() }
+
+func (d *driver) to() control.To { return control.To{Job: d.id, Attempt: d.job.Attempt} }
+
+func (d *driver) tick() {
+	now := d.now()
+	switch d.stage {
+	case idle:
+		if !now.Before(d.retryAt) {
+			d.deploy()
+		}
+	case deploying:
+		if now.Sub(d.since) > deployWithin {
+			d.failed(control.Failed{To: d.to(), Reason: fmt.Sprintf("the task manager was not ready within %v", deployWithin)})
+		}
+	case running:
+		d.step(checkpoint.Tick{})
+	case halting:
+		if now.Sub(d.since) > stoppedWithin {
+			d.log.Error("attempt did not stop in time", "attempt", d.job.Attempt)
+			d.stopped()
+		}
+	}
+}
+
+// handle acts on one message of a task manager, a user, or the slow goroutine.
+func (d *driver) handle(msg any) {
+	if c, ok := msg.(control.Message); ok {
+		if c.(interface{ Target() control.To }).Target().Attempt != d.job.Attempt {
+			return // of an attempt that is over
+		}
+	}
+	switch msg := msg.(type) {
+	case func():
+		msg()
+	case control.Ready:
+		d.isReady(msg)
+	case control.Acked:
+		d.step(checkpoint.Acked{Epoch: msg.Epoch, Part: msg.Part})
+	case control.Declined:
+		d.step(checkpoint.Declined{Epoch: msg.Epoch, Subtask: msg.Subtask, Reason: msg.Reason})
+	case control.Committed:
+		d.view.committed(msg)
+		d.step(checkpoint.Committed{Epoch: msg.Epoch, Sink: msg.Sink})
+	case control.Ended:
+		d.step(checkpoint.Ended{Attempt: msg.Attempt, Subtask: msg.Subtask})
+	case control.Failed:
+		d.failed(msg)
+	case control.Stopped:
+		if d.stage == halting {
+			d.stopped()
+		}
+	case control.Report:
+		d.view.report(msg)
+	case askCancel:
+		d.end(ending{phase: fsm.Canceled, reply: msg.reply})
+	case askStop:
+		d.askStop(msg)
+	case askEpoch:
+		d.request(msg.kind, msg.reply)
+	default:
+		panic(fmt.Sprintf("jobmanager: unhandled message %T", msg))
+	}
+}
+
+// beside runs f on the slow goroutine and then handles what it returns here.
+func (d *driver) beside(f func() (then func())) {
+	d.slow.Put(func() {
+		if then := f(); then != nil {
+			d.inbox.Put(then)
+		}
+	})
+}
+
+// set records a phase. The driver goes on when it is recorded.
+func (d *driver) set(p fsm.Phase, reason string) {
+	r := d.m.append(d.ctx, fsm.Command{Phase: &fsm.SetPhase{Job: d.id, Phase: p, Reason: reason}})
+	if r.Err != nil && !errors.Is(r.Err, context.Canceled) {
+		d.log.Error("phase was not recorded", "phase", p, "err", r.Err)
+	}
+	d.job = d.m.machine.job(d.id)
+}
+
+// deploy starts the next attempt from the newest complete epoch.
+func (d *driver) deploy() {
+	first := d.job.Attempt == 0 || d.job.Phase == fsm.Created || d.job.Phase == fsm.Suspended
+	r := d.m.append(d.ctx, fsm.Command{Attempt: &fsm.NewAttempt{Job: d.id, Restart: !first}})
+	if r.Err != nil {
+		if !errors.Is(r.Err, context.Canceled) {
+			d.log.Error("attempt was not recorded", "err", r.Err)
+		}
+		d.retryAt = d.now().Add(d.backoff)
+		return
+	}
+	d.job = d.m.machine.job(d.id)
+	d.enter(deploying)
+	d.ready = false
+	d.view.reset()
+	attempt := r.Attempt
+	d.beside(func() func() {
+		msg, err := d.restore()
+		return func() {
+			switch {
+			case attempt != d.job.Attempt || d.stage != deploying:
+			case err != nil:
+				d.failed(control.Failed{To: d.to(), Reason: err.Error(), Stop: !retryable(err)})
+			default:
+				d.log.Info("deploying", "attempt", attempt, "restored", msg.Restored)
+				d.m.down.Send(msg)
+			}
+		}
+	})
+}
+
+func (d *driver) isReady(msg control.Ready) {
+	if d.stage != deploying || d.ready {
+		return
+	}
+	d.ready = true
+	attempt := d.job.Attempt
+	d.beside(func() func() {
+		r := d.m.append(d.ctx, fsm.Command{Schemas: &fsm.SetSchemas{Job: d.id, Attempt: attempt, States: msg.States}})
+		unfinished, err := d.unfinished()
+		err = errors.Join(r.Err, err)
+		return func() {
+			if d.stage != deploying || attempt != d.job.Attempt {
+				return
+			}
+			if err != nil {
+				d.failed(control.Failed{To: d.to(), Reason: err.Error(), Stop: !retryable(err)})
+				return
+			}
+			d.set(fsm.Running, "")
+			d.enter(running)
+			d.step(checkpoint.Deployed{Attempt: attempt, Subtasks: d.job.Plan.Subtasks(), Unfinished: unfinished})
+		}
+	})
+}
+
+// step advances the Coordinator and carries out what it answers.
+func (d *driver) step(ev checkpoint.Event) {
+	if d.stage != running {
+		return
+	}
+	for _, e := range d.coord.Step(d.now(), ev) {
+		d.act(e)
+	}
+	d.view.checkpoints(d.coord)
+}
+
+func (d *driver) request(kind checkpoint.Kind, reply chan answer) {
+	if d.stage != running {
+		reply <- answer{err: fmt.Errorf("job %s is %s: a %s needs a running job", d.id, d.job.Phase, kind)}
+		return
+	}
+	d.nextID++
+	id := fmt.Sprint(d.nextID)
+	d.waiting[id] = reply
+	d.step(checkpoint.Request{ID: id, Kind: kind})
+}
+
+// askStop takes a savepoint and then ends the job, or drains it first.
+func (d *driver) askStop(msg askStop) {
+	phase := fsm.Finished
+	if msg.suspend {
+		phase = fsm.Suspended
+	}
+	if d.stage != running {
+		if msg.suspend {
+			d.end(ending{phase: phase, reply: msg.reply})
+			return
+		}
+		msg.reply <- answer{err: fmt.Errorf("job %s is %s: it cannot take a savepoint; weir cancel ends it without one", d.id, d.job.Phase)}
+		return
+	}
+	if msg.drain {
+		d.set(fsm.Stopping, "draining")
+		d.m.down.Send(control.Drain{To: d.to()})
+		d.waiting["drain"] = msg.reply
+		return
+	}
+	if !msg.suspend {
+		d.set(fsm.Stopping, "with a savepoint")
+	}
+	inner := make(chan answer, 1)
+	d.request(checkpoint.Savepoint, inner)
+	attempt := d.job.Attempt
+	go func() { // ends with the answer, which every request gets
+		a := <-inner
+		d.inbox.Put(func() {
+			if a.err != nil || d.stage != running || attempt != d.job.Attempt {
+				if msg.suspend {
+					d.end(ending{phase: phase, reply: msg.reply})
+					return
+				}
+				if d.stage == running {
+					d.set(fsm.Running, "")
+				}
+				msg.reply <- answer{err: errors.Join(errors.New("no savepoint was taken, the job goes on"), a.err)}
+				return
+			}
+			d.whenFinished(a.ref.Epoch, func() { d.end(ending{phase: phase, reply: msg.reply, ref: a.ref}) })
+		})
+	}()
+}
+
+// whenFinished calls f once the epoch's output is committed.
+func (d *driver) whenFinished(e dataflow.Epoch, f func()) {
+	if d.stage != running || d.coord.Unfinished() == 0 {
+		f()
+		return
+	}
+	attempt := d.job.Attempt
+	go func() {
+		if clock.Sleep(d.ctx, d.m.opts.Clock, 10*time.Millisecond) == nil {
+			d.inbox.Put(func() {
+				if attempt == d.job.Attempt {
+					d.whenFinished(e, f)
+				} else {
+					f()
+				}
+			})
+		}
+	}()
+}
+
+// failed ends the attempt; the job restarts unless nothing can cure it.
+func (d *driver) failed(msg control.Failed) {
+	if d.stage == halting || d.stage == idle {
+		return
+	}
+	where := ""
+	if msg.Subtask.Chain != "" {
+		where = msg.Subtask.String() + ": "
+	}
+	reason := where + msg.Reason
+	d.log.Error("attempt failed", "attempt", d.job.Attempt, "reason", reason, "stop", msg.Stop)
+	next := fsm.Restarting
+	if msg.Corrupt != "" && d.stage == deploying {
+		if err := d.passOver(); err != nil {
+			next, reason = fsm.Failed, fmt.Sprintf("%s; %v", reason, err)
+		}
+	} else if msg.Stop {
+		next = fsm.Failed
+	}
+	if lim := d.job.Options.MaxRestarts; lim != 0 && d.job.Restarts >= max(lim, 0) && next == fsm.Restarting {
+		next, reason = fsm.Failed, fmt.Sprintf("%s; restarted %d times, max_restarts allows no more", reason, d.job.Restarts)
+	}
+	if d.ending != nil {
+		next = d.ending.phase
+	}
+	d.end(ending{phase: next, reason: reason})
+}
+
+// end stops the attempt, if one runs, and then takes the job to its next phase.
+func (d *driver) end(e ending) {
+	if d.ending != nil && e.reply == nil {
+		return
+	}
+	if d.ending != nil && d.ending.reply != nil {
+		d.ending.reply <- answer{err: errors.New("superseded by a later command")}
+	}
+	d.ending = &e
+	switch d.stage {
+	case idle:
+		d.stopped()
+	case deploying, running:
+		if e.phase == fsm.Canceled {
+			d.set(fsm.Cancelling, "")
+		}
+		was := d.stage
+		d.m.down.Send(control.Cancel{To: d.to()})
+		for _, ef := range d.coord.Step(d.now(), checkpoint.Stopped{Reason: "the attempt ended: " + string(e.phase)}) {
+			d.act(ef)
+		}
+		if was == running && d.now().Sub(d.since) > backoffReset {
+			d.backoff = backoffMin
+		}
+		d.enter(halting)
+	}
+}
+
+// stopped is called when nothing of the attempt is left.
+func (d *driver) stopped() {
+	d.enter(idle)
+	e := d.ending
+	if e == nil {
+		return
+	}
+	d.ending = nil
+	if e.phase == fsm.Restarting {
+		d.set(fsm.Restarting, e.reason)
+		d.retryAt = d.now().Add(d.backoff)
+		d.backoff = min(d.backoff*2, backoffMax)
+		return
+	}
+	if e.phase == fsm.Canceled && !d.job.Options.RetainOnCancel {
+		d.dropAll()
+	}
+	d.set(e.phase, e.reason)
+	if e.reply != nil {
+		e.reply <- answer{ref: e.ref}
+	}
+	if reply := d.waiting["drain"]; reply != nil {
+		delete(d.waiting, "drain")
+		if e.phase == fsm.Finished {
+			reply <- answer{ref: e.ref}
+		} else {
+			reply <- answer{err: fmt.Errorf("job %s is %s: %s", d.id, e.phase, e.reason)}
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package jobmanager
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/control"
+	"github.com/weirstream/weir/internal/failpoint"
+	"github.com/weirstream/weir/jobmanager/fsm"
+)
+
+// act carries out one effect of the Coordinator.
+func (d *driver) act(e checkpoint.Effect) {
+	switch e := e.(type) {
+	case checkpoint.OpenEpoch:
+		d.beside(func() func() {
+			r := d.m.append(d.ctx, fsm.Command{Open: &fsm.OpenEpoch{Job: d.id, Attempt: e.Attempt}})
+			return d.back(checkpoint.Opened{Attempt: e.Attempt, Epoch: r.Epoch, Err: r.Err})
+		})
+	case checkpoint.Trigger:
+		d.m.down.Send(control.Trigger{To: d.to(), Epoch: e.Epoch})
+	case checkpoint.PublishManifest:
+		d.publish(e)
+	case checkpoint.RecordComplete:
+		d.complete(e)
+	case checkpoint.NotifyComplete:
+		d.m.down.Send(control.Complete{To: d.to(), Epoch: e.Epoch})
+		d.log.Info("checkpoint complete", "epoch", e.Epoch, "attempt", e.Attempt)
+	case checkpoint.Commit:
+		d.m.down.Send(control.Commit{To: d.to(), Epoch: e.Epoch, Sink: e.Sink, Handles: e.Handles})
+	case checkpoint.RecordFinished:
+		d.beside(func() func() {
+			r := d.m.append(d.ctx, fsm.Command{Finish: &fsm.FinishEpoch{Pipeline: d.job.Pipeline, Epoch: e.Epoch}})
+			return d.back(checkpoint.FinishRecorded{Epoch: e.Epoch, Err: r.Err})
+		})
+	case checkpoint.NotifyFinished:
+		d.m.down.Send(control.Finished{To: d.to(), Epoch: e.Epoch})
+		d.retain()
+	case checkpoint.Abort:
+		d.log.Warn("checkpoint aborted", "epoch", e.Epoch, "reason", e.Reason)
+		d.m.down.Send(control.Abort{To: d.to(), Epoch: e.Epoch, Reason: e.Reason})
+	case checkpoint.Start:
+		d.m.down.Send(control.Start{To: d.to()})
+	case checkpoint.Fail:
+		d.failed(control.Failed{To: d.to(), Reason: e.Reason})
+	case checkpoint.Answer:
+		d.answer(e)
+	case checkpoint.JobEnded:
+		d.end(ending{phase: fsm.Finished})
+	default:
+		panic(fmt.Sprintf("jobmanager: unhandled effect %T", e))
+	}
+}
+
+// back returns what hands ev to the Coordinator on the driver's goroutine.
+func (d *driver) back(ev checkpoint.Event) func() { return func() { d.step(ev) } }
+
+func (d *driver) publish(e checkpoint.PublishManifest) {
+	p := d.m.machine.pipeline(d.job.Pipeline)
+	man := &checkpoint.Manifest{
+		Version: checkpoint.ManifestVersion, Pipeline: d.job.Pipeline, Job: d.id, Attempt: e.Attempt, Term: dataflow.Term(d.m.log.Term()),
+		Epoch: e.Epoch, Kind: e.Kind, TimeMicros: e.Opened.UnixMicro(), Pack: d.job.PackHash, Plan: d.job.Plan, States: p.States, Parts: e.Parts,
+	}
+	d.beside(func() func() {
+		ref, err := checkpoint.Publish(d.ctx, d.m.opts.Store, man)
+		return d.back(checkpoint.Published{Epoch: e.Epoch, Ref: ref, Err: err})
+	})
+}
+
+// complete appends the entry that makes an epoch complete. Whether it is applied
+// is never left open: append tries until the log answers.
+func (d *driver) complete(e checkpoint.RecordComplete) {
+	d.beside(func() func() {
+		failpoint.Hit(failpoint.RaftBefore, failpoint.Int("epoch", int64(e.Ref.Epoch)))
+		r := d.m.append(d.ctx, fsm.Command{Complete: &fsm.CompleteEpoch{Job: d.id, Attempt: e.Attempt, Ref: e.Ref}})
+		if d.ctx.Err() != nil {
+			return nil // shut down: the next leader reads the log
+		}
+		if r.Err == nil {
+			failpoint.Hit(failpoint.RaftAfter, failpoint.Int("epoch", int64(e.Ref.Epoch)))
+			if err := checkpoint.Mark(d.ctx, d.m.opts.Store, d.job.Pipeline, e.Ref); err != nil {
+				d.log.Warn("the epoch is complete, its marker is missing: it can be restored here, but not by its path", "epoch", e.Ref.Epoch, "err", err)
+			}
+		}
+		return d.back(checkpoint.Completed{Epoch: e.Ref.Epoch, Key: e.Ref.Key, Err: r.Err})
+	})
+}
+
+func (d *driver) answer(e checkpoint.Answer) {
+	reply := d.waiting[e.ID]
+	delete(d.waiting, e.ID)
+	if reply == nil {
+		return
+	}
+	if e.Reason != "" {
+		reply <- answer{err: errors.New(e.Reason)}
+		return
+	}
+	reply <- answer{ref: checkpoint.Ref{Epoch: e.Epoch, Key: e.Key}}
+}

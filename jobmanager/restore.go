@@ -1,0 +1,121 @@
+package jobmanager
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/control"
+	"github.com/weirstream/weir/internal/objstore"
+	"github.com/weirstream/weir/jobmanager/fsm"
+)
+
+// restore builds the Deploy of the current attempt from the newest complete
+// epoch, or the one the job was submitted with. It runs on the slow goroutine.
+func (d *driver) restore() (control.Deploy, error) {
+	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.job.Pipeline)
+	msg := control.Deploy{
+		To: control.To{Job: d.id, Attempt: j.Attempt}, Pipeline: j.Pipeline, Term: dataflow.Term(d.m.log.Term()), Pack: j.Pack, Params: j.Params,
+		Settings: j.Settings, Plan: j.Plan, States: p.States, Subtasks: j.Plan.Subtasks(), LastEpoch: p.Epoch,
+	}
+	ref := restoreRef(j, p, d.avoid)
+	if ref == nil {
+		return msg, nil
+	}
+	man, err := checkpoint.Load(d.ctx, d.m.opts.Store, *ref)
+	if err != nil {
+		return msg, err
+	}
+	if err := checkRestore(man, &j.Plan, j.SkipState); err != nil {
+		return msg, fmt.Errorf("%w: %w", errRefused, err)
+	}
+	msg.Restored, msg.Parts = man.Epoch, man.Parts
+	return msg, nil
+}
+
+// errRefused marks what no restart can cure.
+var errRefused = errors.New("restore refused")
+
+func retryable(err error) bool {
+	var corrupt *checkpoint.CorruptError
+	return !errors.Is(err, errRefused) && !errors.As(err, &corrupt)
+}
+
+// restoreRef returns where the next attempt of j starts; nil for a fresh start.
+func restoreRef(j *fsm.Job, p *fsm.Pipeline, avoid map[dataflow.Epoch]bool) *checkpoint.Ref {
+	for _, rec := range slices.Backward(p.Epochs) {
+		if j.Restore != nil && rec.Epoch <= j.Restore.Epoch {
+			break // the job was told to start there
+		}
+		if j.Restore != nil && rec.At < j.Submitted {
+			break // of an earlier job: this one was told to start elsewhere
+		}
+		if !avoid[rec.Epoch] {
+			return &rec.Ref
+		}
+	}
+	return j.Restore
+}
+
+// unfinished returns the complete epochs up to the restored one whose output may
+// not all be committed, oldest first. It runs on the slow goroutine.
+func (d *driver) unfinished() ([]checkpoint.Unfinished, error) {
+	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.job.Pipeline)
+	ref := restoreRef(j, p, d.avoid)
+	if ref == nil {
+		return nil, nil
+	}
+	var out []checkpoint.Unfinished
+	for _, rec := range p.Epochs {
+		if rec.Finished || rec.Epoch > ref.Epoch {
+			continue
+		}
+		man, err := checkpoint.Load(d.ctx, d.m.opts.Store, rec.Ref)
+		if err != nil {
+			return nil, err
+		}
+		handles := checkpoint.HandlesOf(man.Parts)
+		maps.DeleteFunc(handles, func(op dataflow.OperatorID, _ []dataflow.CommitHandle) bool { return j.Plan.Graph.Operator(op) == nil })
+		out = append(out, checkpoint.Unfinished{Epoch: rec.Epoch, Handles: handles})
+	}
+	return out, nil
+}
+
+// passOver gives the newest epoch up because an object of it is corrupt, if that
+// cannot lose or double anything: nothing of it was committed, or every sink
+// takes duplicates.
+func (d *driver) passOver() error {
+	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.job.Pipeline)
+	ref := restoreRef(j, p, d.avoid)
+	if ref == nil {
+		return errors.New("there is no checkpoint to fall back from")
+	}
+	i := slices.IndexFunc(p.Epochs, func(e fsm.EpochRecord) bool { return e.Epoch == ref.Epoch })
+	if i < 1 {
+		return fmt.Errorf("there is no checkpoint before epoch %d to fall back to", ref.Epoch)
+	}
+	man, err := checkpoint.Load(d.ctx, d.m.opts.Store, *ref)
+	if err != nil && !objstore.Retryable(err) {
+		man = nil // the manifest itself is damaged: nobody knows what it committed
+	}
+	if !allAtLeastOnce(&j.Plan.Graph) {
+		if man == nil || len(checkpoint.HandlesOf(man.Parts)) > 0 {
+			return fmt.Errorf("epoch %d may already be committed to a sink, so falling back to epoch %d would double its output: restore the object, or start a savepoint of a copy of the tables", ref.Epoch, p.Epochs[i-1].Epoch)
+		}
+	}
+	d.avoid[ref.Epoch] = true
+	d.log.Warn("falling back to the checkpoint before", "corrupt", ref.Epoch, "epoch", p.Epochs[i-1].Epoch)
+	return nil
+}
+
+func allAtLeastOnce(g *dataflow.Graph) bool {
+	for _, op := range g.Operators {
+		if op.Kind == dataflow.KindSink && op.Connector.Options["guarantee"] != "at_least_once" && op.Connector.Options["guarantee"] != "none" {
+			return false
+		}
+	}
+	return true
+}

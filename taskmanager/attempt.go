@@ -1,0 +1,234 @@
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/weirstream/weir/actors"
+	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/control"
+	"github.com/weirstream/weir/internal/queue"
+)
+
+const (
+	reportEvery = time.Second
+	stopWithin  = 20 * time.Second
+)
+
+// An attempt runs the subtasks of one Deploy. Its goroutine owns it; subtasks
+// report through the inbox.
+type attempt struct {
+	m      *Manager
+	deploy control.Deploy
+	log    *slog.Logger
+	inbox  *queue.Queue[any] // control.Message from above, event from the subtasks
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	live   *actors.Attempt
+	states *stateTable
+	up     *uploader
+	ready  map[dataflow.SubtaskID]bool
+	failed bool
+}
+
+func newAttempt(m *Manager, d control.Deploy) *attempt {
+	a := &attempt{m: m, deploy: d, inbox: queue.New[any](), ready: map[dataflow.SubtaskID]bool{},
+		log: m.opts.Log.With("job", d.Job, "attempt", d.Attempt)}
+	a.ctx, a.cancel = background()
+	a.up = newUploader(a)
+	return a
+}
+
+// run lives from the Deploy to the Cancel.
+func (a *attempt) run() {
+	defer a.cancel()
+	if err := a.open(); err != nil {
+		a.fail(dataflow.SubtaskID{}, err, stopsJob(err))
+	}
+	tick := a.m.opts.Clock.NewTimer(reportEvery)
+	defer tick.Stop()
+	for done := false; !done; {
+		select {
+		case <-a.inbox.Ready():
+			for _, msg := range a.inbox.Take() {
+				if _, ok := msg.(control.Cancel); ok {
+					done = true
+					break
+				}
+				a.handle(msg)
+			}
+		case <-tick.C():
+			a.report()
+			tick.Reset(reportEvery)
+		}
+	}
+	a.close()
+}
+
+func (a *attempt) open() error {
+	d := a.deploy
+	job, err := a.m.opts.Loader.Load(d.Pack, d.Params)
+	if err != nil {
+		return fmt.Errorf("load job: %w", err)
+	}
+	if a.states, err = compileStates(job, d.States); err != nil {
+		return err
+	}
+	opts := actors.Options{
+		Job: job, Plan: &d.Plan, Pipeline: d.Pipeline, Attempt: d.Attempt, Subtasks: d.Subtasks, Events: events{a},
+		LastEpoch: d.LastEpoch, OpenStore: a.openStore, State: a.states.lookup,
+		Sources: a.m.opts.Sources, Sinks: a.m.opts.Sinks, Value: valueCodec, Settings: merged(a.m.opts.Settings, d.Settings),
+		MemoryBudget: a.m.budget(&d.Plan, d.Subtasks),
+	}
+	if d.Restored != 0 {
+		opts.Restored = &actors.Restored{Epoch: d.Restored, Parts: d.Parts}
+	}
+	a.live, err = a.m.rt.NewAttempt(opts)
+	return err
+}
+
+func (a *attempt) close() {
+	a.up.close()
+	if a.live != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+		if err := a.live.Stop(ctx); err != nil {
+			a.log.Error("attempt did not stop cleanly", "err", err)
+		}
+		cancel()
+	}
+	if err := os.RemoveAll(a.m.localDir(a.deploy)); err != nil {
+		a.log.Warn("local state was not removed", "err", err)
+	}
+}
+
+// handle acts on one message of the job manager or event of a subtask.
+func (a *attempt) handle(msg any) {
+	if a.live == nil {
+		return // failed to open: only Cancel counts
+	}
+	switch msg := msg.(type) {
+	case control.Start:
+		a.live.Start()
+	case control.Trigger:
+		a.up.begin(msg.Epoch)
+		a.live.Trigger(msg.Epoch)
+	case control.Abort:
+		a.up.abort(msg.Epoch)
+		a.live.Abort(msg.Epoch)
+	case control.Complete:
+		a.up.complete(msg.Epoch)
+		a.live.Complete(msg.Epoch)
+	case control.Commit:
+		a.live.Commit(msg.Epoch, map[dataflow.OperatorID][]dataflow.CommitHandle{msg.Sink: msg.Handles})
+	case control.Finished:
+		a.live.Finished(msg.Epoch)
+	case control.Drain:
+		a.live.Drain()
+	case control.Deploy: // doubled
+	case isReady:
+		a.ready[msg.subtask] = true
+		if len(a.ready) == len(a.deploy.Subtasks) {
+			a.send(control.Ready{To: a.deploy.To, States: a.states.infos})
+		}
+	case isAcked:
+		a.up.acked(msg)
+	case uploaded:
+		a.up.uploaded(msg)
+	case isFailed:
+		a.fail(msg.subtask, msg.err, msg.stop)
+	default:
+		panic(fmt.Sprintf("taskmanager: unhandled message %T", msg))
+	}
+}
+
+func (a *attempt) fail(s dataflow.SubtaskID, err error, stop bool) {
+	a.log.Error("subtask failed", "subtask", s.String(), "err", err)
+	if a.failed {
+		return // the first failure is the cause; the rest are its echo
+	}
+	a.failed = true
+	a.send(control.Failed{To: a.deploy.To, Subtask: s, Reason: err.Error(), Stop: stop})
+}
+
+func (a *attempt) send(m control.Message) { a.m.opts.Up.Send(m) }
+
+// openStore opens and restores the rows of a keyed subtask.
+func (a *attempt) openStore(ctx context.Context, s dataflow.SubtaskID) (actors.Store, error) {
+	return openStore(ctx, a, s, checkpoint.Files(a.deploy.Parts, &a.deploy.Plan, s))
+}
+
+// events turns what subtasks report into mail of the attempt's goroutine, or
+// sends it on where order does not matter.
+type events struct{ a *attempt }
+
+type (
+	isReady struct{ subtask dataflow.SubtaskID }
+	isAcked struct {
+		subtask dataflow.SubtaskID
+		epoch   dataflow.Epoch
+		part    dataflow.Part
+	}
+	isFailed struct {
+		subtask dataflow.SubtaskID
+		err     error
+		stop    bool
+	}
+)
+
+func (e events) Ready(s dataflow.SubtaskID) { e.a.inbox.Put(isReady{s}) }
+
+func (e events) Acked(s dataflow.SubtaskID, epoch dataflow.Epoch, part dataflow.Part, _ []dataflow.FileRef) {
+	e.a.inbox.Put(isAcked{s, epoch, part})
+}
+
+func (e events) Declined(s dataflow.SubtaskID, epoch dataflow.Epoch, err error) {
+	e.a.send(control.Declined{To: e.a.deploy.To, Epoch: epoch, Subtask: s, Reason: err.Error()})
+}
+
+func (e events) Committed(sink dataflow.OperatorID, epoch dataflow.Epoch, result string) {
+	e.a.send(control.Committed{To: e.a.deploy.To, Epoch: epoch, Sink: sink, Result: result})
+}
+
+func (e events) CommitRetry(sink dataflow.OperatorID, epoch dataflow.Epoch, err error) {
+	e.a.log.Warn("commit failed, trying again", "sink", sink, "epoch", epoch, "err", err)
+}
+
+func (e events) Failed(s dataflow.SubtaskID, err error, stop bool) {
+	e.a.inbox.Put(isFailed{s, err, stop})
+}
+
+func (e events) Ended(s dataflow.SubtaskID) {
+	e.a.send(control.Ended{To: e.a.deploy.To, Subtask: s})
+}
+
+// stopsJob reports that no restart can cure err.
+func stopsJob(err error) bool {
+	var refused *RefusedError
+	return errors.As(err, &refused)
+}
+
+// A RefusedError is a fault of the job itself: it would fail the same way at
+// every restart.
+type RefusedError struct{ Err error }
+
+// Error returns the fault.
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the fault.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+func merged(base, over map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, m := range []map[string]string{base, over} {
+		for k, v := range m {
+			out[k] = v
+		}
+	}
+	return out
+}

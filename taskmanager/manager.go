@@ -1,0 +1,173 @@
+package taskmanager
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/weirstream/weir/actors"
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/clock"
+	"github.com/weirstream/weir/internal/control"
+	"github.com/weirstream/weir/internal/objstore"
+	"github.com/weirstream/weir/state"
+	"github.com/weirstream/weir/stream/spi"
+)
+
+// A Loader opens the code of a job.
+type Loader interface {
+	// Load returns the job in the pack, built with params. It may be called often
+	// with the same pack.
+	Load(pack string, params map[string]string) (spi.Job, error)
+}
+
+// Options configures a Manager. A zero field means its default; those without
+// one are required.
+type Options struct {
+	Node     string         // "worker-1"
+	Dir      string         // for local state; required, wiped at start
+	Store    objstore.Store // checkpoints; required
+	Up       control.Link   // to the job manager; required
+	Loader   Loader         // required
+	Sources  map[string]spi.SourceDriver
+	Sinks    map[string]spi.SinkDriver
+	Settings map[string]string // named connections, lake root
+	// StateBudget is the memory in bytes for keyed state of the whole worker: half
+	// for typed caches, split over keyed subtasks, the rest for Pebble; 512 MiB.
+	StateBudget int64
+	Clock       clock.Clock  // the wall clock
+	Log         *slog.Logger // discards
+}
+
+func (o *Options) validate() error {
+	var errs []error
+	need := func(missing bool, what string) {
+		if missing {
+			errs = append(errs, fmt.Errorf("%s is missing", what))
+		}
+	}
+	need(o.Dir == "", "Dir")
+	need(o.Store == nil, "Store")
+	need(o.Up == nil, "Up")
+	need(o.Loader == nil, "Loader")
+	if o.StateBudget < 0 {
+		errs = append(errs, fmt.Errorf("StateBudget %d is negative", o.StateBudget))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("taskmanager: options: %w", err)
+	}
+	return nil
+}
+
+// A Manager is one node's agent.
+type Manager struct {
+	opts   Options
+	rt     *actors.Runtime
+	shared *state.Shared
+
+	mu struct {
+		sync.Mutex
+		attempts map[control.To]*attempt
+		closed   bool
+	}
+	wg sync.WaitGroup // attempts' goroutines
+}
+
+// New returns a Manager without attempts.
+func New(opts Options) (*Manager, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	opts.Node = cmp.Or(opts.Node, "worker-1")
+	opts.StateBudget = cmp.Or(opts.StateBudget, 512<<20)
+	if opts.Clock == nil {
+		opts.Clock = clock.Wall()
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.RemoveAll(opts.Dir); err != nil {
+		return nil, fmt.Errorf("taskmanager: wipe local state: %w", err)
+	}
+	if err := os.MkdirAll(opts.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("taskmanager: local state folder: %w", err)
+	}
+	shared, err := openShared(opts)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{opts: opts, shared: shared, rt: actors.New(actors.RuntimeOptions{Clock: opts.Clock, Log: opts.Log})}
+	m.mu.attempts = map[control.To]*attempt{}
+	return m, nil
+}
+
+// Send hands a message of the job manager to the attempt it is for. Messages of
+// attempts that are not here are answered as lost.
+func (m *Manager) Send(msg control.Message) {
+	to := msg.(interface{ Target() control.To }).Target()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.closed {
+		return
+	}
+	a := m.mu.attempts[to]
+	if d, ok := msg.(control.Deploy); ok && a == nil {
+		a = newAttempt(m, d)
+		m.mu.attempts[to] = a
+		m.wg.Go(func() {
+			a.run()
+			m.mu.Lock()
+			delete(m.mu.attempts, to)
+			m.mu.Unlock()
+			m.opts.Up.Send(control.Stopped{To: to})
+		})
+		return
+	}
+	if a == nil {
+		if _, ok := msg.(control.Cancel); ok {
+			go m.opts.Up.Send(control.Stopped{To: to})
+		}
+		return
+	}
+	a.inbox.Put(msg)
+}
+
+// Close stops every attempt and waits for them.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	m.mu.closed = true
+	for to, a := range m.mu.attempts {
+		a.inbox.Put(control.Cancel{To: to})
+	}
+	m.mu.Unlock()
+	m.wg.Wait()
+	return errors.Join(m.rt.Close(), m.shared.Close(), os.RemoveAll(m.opts.Dir))
+}
+
+// localDir is where an attempt keeps its rows.
+func (m *Manager) localDir(d control.Deploy) string {
+	return filepath.Join(m.opts.Dir, string(d.Job), fmt.Sprintf("%d", d.Attempt))
+}
+
+// budget is how many bytes the typed cache of each keyed subtask may hold.
+func (m *Manager) budget(plan *dataflow.Plan, subtasks []dataflow.SubtaskID) int64 {
+	keyed := int64(0)
+	for _, s := range subtasks {
+		if plan.Groups(s).Len() > 0 {
+			keyed++
+		}
+	}
+	return m.opts.StateBudget / 2 / max(keyed, 1)
+}
+
+var errNoStates = errors.New("taskmanager: operator has no such state")
+
+// background is the context of work that outlives no attempt.
+func background() (context.Context, context.CancelFunc) {
+	return context.WithCancel(context.Background())
+}
