@@ -173,6 +173,12 @@ func (w *walker) walk(t reflect.Type, path, hint string) *shape {
 	case t.Kind() == reflect.Slice:
 		s.kind = kSlice
 		s.elem = w.walk(t.Elem(), path+"[]", hint)
+		for e := s.elem; e != nil && (e.kind == kSlice || e.kind == kArray); e = e.elem {
+			if e == s {
+				w.fault(path, "the slice type %s holds itself and has no Avro schema: put a struct in between", t)
+				break
+			}
+		}
 	case t.Kind() == reflect.Array && t.Elem().Kind() == reflect.Uint8:
 		s.kind, s.n, s.name = kFixed, t.Len(), w.avroName(t, nameOr(hint, "Bytes")+strconv.Itoa(t.Len()))
 	case t.Kind() == reflect.Array:
