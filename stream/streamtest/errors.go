@@ -1,0 +1,5 @@
+package streamtest
+
+import "errors"
+
+var errEnded = errors.New("the source has ended")
