@@ -99,7 +99,7 @@ func properties() map[string]property {
 		"fetch.min.bytes":           {side: sourceSide, opt: whole(1), apply: withInt(func(n int) kgo.Opt { return kgo.FetchMinBytes(int32(n)) })},
 		"fetch.max.bytes":           {side: sourceSide, opt: whole(1)},
 		"max.partition.fetch.bytes": {side: sourceSide, opt: whole(1)},
-		"fetch.max.wait.ms":         {side: sourceSide, opt: whole(10), apply: withTime(func(d time.Duration) kgo.Opt { return kgo.FetchMaxWait(d) })},
+		"fetch.max.wait.ms":         {side: sourceSide, opt: whole(10)},
 		"check.crcs": {side: sourceSide, opt: flag, apply: func(c *clientConfig, v string) {
 			if v == "false" {
 				c.opts = append(c.opts, kgo.DisableFetchCRCValidation())
@@ -171,8 +171,9 @@ func gather(name string, settings, options map[string]string) (map[string]string
 		}
 		props[p] = settings[k]
 	}
+	all := properties()
 	for k, v := range options {
-		if strings.Contains(k, ".") {
+		if _, ok := all[k]; ok {
 			props[k] = v
 		}
 	}

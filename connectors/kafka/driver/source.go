@@ -88,6 +88,7 @@ func (c *sourceConfig) fetchOptions() []kgo.Opt {
 	}
 	return []kgo.Opt{
 		kgo.FetchIsolationLevel(level),
+		kgo.FetchMaxWait(millis(def(c.props["fetch.max.wait.ms"], "500"))),
 		kgo.KeepControlRecords(), // a bounded split may end behind a transaction marker
 		kgo.FetchMaxBytes(int32(maxBytes)),
 		kgo.FetchMaxPartitionBytes(int32(min(maxBytes, number(def(c.props["max.partition.fetch.bytes"], strconv.Itoa(1<<20)))))),
