@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,16 @@ type Message[T any] struct {
 type Header struct {
 	Key   string
 	Value []byte // nil for null
+}
+
+// ValueField returns the field of a Message type that the codec decodes; ok is
+// false for types that are not a Message, whose rows are the value themselves.
+func ValueField(row reflect.Type) (value reflect.StructField, ok bool) {
+	message := reflect.TypeFor[Message[int]]()
+	if row.PkgPath() != message.PkgPath() || !strings.HasPrefix(row.Name(), "Message[") {
+		return reflect.StructField{}, false
+	}
+	return row.FieldByName("Value")
 }
 
 // Messages turns a source of values into one of whole records.
