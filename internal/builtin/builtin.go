@@ -1,0 +1,36 @@
+// Package builtin is the table of everything that is linked into the binary:
+// connector drivers by kind and object-store drivers by scheme.
+//
+// The maps are made anew at each call and belong to the caller.
+package builtin
+
+import (
+	deltadecl "github.com/weirstream/weir/connectors/delta"
+	delta "github.com/weirstream/weir/connectors/delta/driver"
+	filesdecl "github.com/weirstream/weir/connectors/files"
+	files "github.com/weirstream/weir/connectors/files/driver"
+	gendecl "github.com/weirstream/weir/connectors/gen"
+	gen "github.com/weirstream/weir/connectors/gen/driver"
+	kafkadecl "github.com/weirstream/weir/connectors/kafka"
+	kafka "github.com/weirstream/weir/connectors/kafka/driver"
+	"github.com/weirstream/weir/internal/objstore"
+	"github.com/weirstream/weir/internal/objstore/s3"
+	"github.com/weirstream/weir/stream/spi"
+)
+
+// Sources returns the source drivers by kind.
+func Sources() map[string]spi.SourceDriver {
+	return map[string]spi.SourceDriver{
+		kafkadecl.Kind: kafka.Source{}, gendecl.Kind: gen.Source{}, filesdecl.Kind: files.Source{},
+	}
+}
+
+// Sinks returns the sink drivers by kind.
+func Sinks() map[string]spi.SinkDriver {
+	return map[string]spi.SinkDriver{
+		kafkadecl.Kind: kafka.Sink{}, deltadecl.Kind: delta.Sink{}, filesdecl.Kind: files.Sink{},
+	}
+}
+
+// Openers returns the object-store drivers by URL scheme.
+func Openers() objstore.Openers { return objstore.Openers{"s3": s3.Open} }
