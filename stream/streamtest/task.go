@@ -152,10 +152,14 @@ func (t *task) State(name string) (id dataflow.StateID, key, value spi.Codec, er
 			continue
 		}
 		if s.Key != nil {
-			key = plainCodec{s.Key}
+			if key, err = newStateCodec(s.Key); err != nil {
+				return 0, nil, nil, err
+			}
 		}
 		if s.Value != nil {
-			value = plainCodec{s.Value}
+			if value, err = newStateCodec(s.Value); err != nil {
+				return 0, nil, nil, err
+			}
 		}
 		return t.h.stateID(t.node.op.Name, name), key, value, nil
 	}
