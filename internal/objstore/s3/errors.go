@@ -24,7 +24,7 @@ const (
 
 // fail turns an error of the SDK into one of objstore's.
 func (s *Store) fail(ctx context.Context, e effect, op, key string, err error) error {
-	class, hint := classify(e, err)
+	hint, class := classify(e, err)
 	if ctx.Err() != nil && (class == objstore.ErrRetry || class == objstore.ErrAmbiguous) {
 		err = context.Cause(ctx)
 		if e == reading {
@@ -54,7 +54,7 @@ func (s *Store) fail(ctx context.Context, e effect, op, key string, err error) e
 //	no connection was made                    ErrRetry     ErrRetry
 //	no answer                                 ErrRetry     ErrAmbiguous
 //	anything else                             final        final
-func classify(e effect, err error) (class error, hint string) {
+func classify(e effect, err error) (hint string, class error) {
 	var code string
 	var status int
 	var api smithy.APIError
@@ -74,46 +74,46 @@ func classify(e effect, err error) (class error, hint string) {
 	}
 	switch code {
 	case "NoSuchKey", "NotFound":
-		return objstore.ErrNotFound, ""
+		return "", objstore.ErrNotFound
 	case "NoSuchBucket":
-		return nil, "make the bucket, or correct the URL"
+		return "make the bucket, or correct the URL", nil
 	case "InvalidRange":
-		return objstore.ErrRange, ""
+		return "", objstore.ErrRange
 	case "PreconditionFailed":
-		return objstore.ErrExists, ""
+		return "", objstore.ErrExists
 	case "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload",
 		"SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests", "TooManyRequestsException",
 		"RequestLimitExceeded", "BandwidthLimitExceeded", "RequestTimeout":
-		return objstore.ErrRetry, ""
+		return "", objstore.ErrRetry
 	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken":
-		return nil, "check access_key and secret_key, or the AWS_* environment, and the bucket's policy"
+		return "check access_key and secret_key, or the AWS_* environment, and the bucket's policy", nil
 	case "RequestTimeTooSkewed":
-		return nil, "set this machine's clock"
+		return "set this machine's clock", nil
 	}
 	switch {
 	case status == http.StatusNotFound:
-		return objstore.ErrNotFound, ""
+		return "", objstore.ErrNotFound
 	case status == http.StatusRequestedRangeNotSatisfiable:
-		return objstore.ErrRange, ""
+		return "", objstore.ErrRange
 	case status == http.StatusPreconditionFailed:
-		return objstore.ErrExists, ""
+		return "", objstore.ErrExists
 	case status == http.StatusConflict, status == http.StatusTooManyRequests:
-		return objstore.ErrRetry, ""
+		return "", objstore.ErrRetry
 	case status >= 500:
-		return lost, ""
+		return "", lost
 	case status >= 300:
-		return nil, ""
+		return "", nil
 	}
 	// No status: no answer, or one that broke off.
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
-		return objstore.ErrRetry, "is the endpoint right and up?"
+		return "is the endpoint right and up?", objstore.ErrRetry
 	}
 	var sent *smithy.OperationError
 	if !errors.As(err, &sent) || isTransport(err) {
-		return lost, ""
+		return "", lost
 	}
-	return nil, "" // the SDK refused to send it: no credentials, a bad endpoint
+	return "", nil // the SDK refused to send it: no credentials, a bad endpoint
 }
 
 // isTransport reports whether err comes from sending a request or reading its
