@@ -1,0 +1,247 @@
+package actors_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/weirstream/weir/actors"
+	"github.com/weirstream/weir/actors/internal/fake"
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/stream/spi"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// boss is a small coordinator: it completes epochs whose parts are all in.
+type boss struct {
+	t     testing.TB
+	a     *actors.Attempt
+	plan  *dataflow.Plan
+	sinks int
+
+	mu       sync.Mutex
+	cond     *sync.Cond
+	ready    int
+	parts    map[dataflow.Epoch]map[dataflow.SubtaskID]dataflow.Part
+	commits  map[dataflow.Epoch]int
+	complete dataflow.Epoch
+	finished dataflow.Epoch
+	declined map[dataflow.Epoch]bool
+	ended    map[dataflow.SubtaskID]bool
+	failed   []error
+	stop     bool
+	retries  int
+	manifest *actors.Restored
+}
+
+func newBoss(t testing.TB, plan *dataflow.Plan, sinks int) *boss {
+	b := &boss{t: t, plan: plan, sinks: sinks, parts: map[dataflow.Epoch]map[dataflow.SubtaskID]dataflow.Part{},
+		commits: map[dataflow.Epoch]int{}, declined: map[dataflow.Epoch]bool{}, ended: map[dataflow.SubtaskID]bool{}}
+	b.cond = sync.NewCond(&b.mu)
+	return b
+}
+
+func (b *boss) locked(f func()) {
+	b.mu.Lock()
+	f()
+	b.cond.Broadcast()
+	b.mu.Unlock()
+}
+
+func (b *boss) Ready(dataflow.SubtaskID) { b.locked(func() { b.ready++ }) }
+
+func (b *boss) Acked(s dataflow.SubtaskID, e dataflow.Epoch, p dataflow.Part, fresh []dataflow.FileRef) {
+	var handles map[dataflow.OperatorID][]dataflow.CommitHandle
+	b.locked(func() {
+		if b.parts[e] == nil {
+			b.parts[e] = map[dataflow.SubtaskID]dataflow.Part{}
+		}
+		b.parts[e][s] = p
+		if len(b.parts[e]) < len(b.plan.Subtasks()) || b.declined[e] {
+			return
+		}
+		b.complete = e
+		b.manifest = &actors.Restored{Epoch: e, Parts: slices.Collect(maps.Values(b.parts[e]))}
+		handles = b.handles()
+	})
+	if handles != nil {
+		b.a.Complete(e)
+		b.a.Commit(e, handles)
+	}
+}
+
+func (b *boss) handles() map[dataflow.OperatorID][]dataflow.CommitHandle {
+	handles := map[dataflow.OperatorID][]dataflow.CommitHandle{}
+	for _, p := range b.manifest.Parts {
+		for _, h := range p.Commits {
+			handles[h.Sink] = append(handles[h.Sink], h)
+		}
+	}
+	return handles
+}
+
+func (b *boss) Declined(s dataflow.SubtaskID, e dataflow.Epoch, err error) {
+	b.locked(func() { b.declined[e] = true })
+	b.a.Abort(e)
+}
+
+func (b *boss) Committed(sink dataflow.OperatorID, e dataflow.Epoch, result string) {
+	done := false
+	b.locked(func() {
+		b.commits[e]++
+		done = b.commits[e] == b.sinks
+		if done {
+			b.finished = max(b.finished, e)
+		}
+	})
+	if done {
+		b.a.Finished(e)
+	}
+}
+
+func (b *boss) CommitRetry(sink dataflow.OperatorID, e dataflow.Epoch, err error) {
+	b.locked(func() { b.retries++ })
+}
+
+func (b *boss) Failed(s dataflow.SubtaskID, err error, stop bool) {
+	b.locked(func() { b.failed, b.stop = append(b.failed, err), b.stop || stop })
+}
+
+func (b *boss) Ended(s dataflow.SubtaskID) { b.locked(func() { b.ended[s] = true }) }
+
+// wait waits until ok, which is called with mu held.
+func (b *boss) wait(what string, ok func() bool) {
+	b.t.Helper()
+	late := time.AfterFunc(20*time.Second, func() { b.locked(func() { b.failed = append(b.failed, fmt.Errorf("waited too long for %s", what)) }) })
+	defer late.Stop()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for !ok() && len(b.failed) == 0 {
+		b.cond.Wait()
+	}
+	if !ok() {
+		b.t.Fatalf("%v (waiting for %s); %+v", b.failed, what, b.a.Snapshot())
+	}
+}
+
+// job is source -> filter -> hash -> counter -> sink.
+func job(p int) *fake.Job {
+	j := &fake.Job{Groups: 128}
+	j.Add("src", dataflow.KindSource, p, nil, "")
+	j.Add("even", dataflow.KindOp, p, func() spi.Runner {
+		return &fake.Each{F: func(r fake.Row, t int64, emit func(fake.Row, int64)) { emit(r, t) }}
+	}, dataflow.Forward, "src")
+	j.Add("count", dataflow.KindOp, p, func() spi.Runner { return &fake.Counter{} }, dataflow.Hash, "even")
+	j.Stateful["count"] = true
+	j.Add("out", dataflow.KindSink, p, nil, dataflow.Forward, "count")
+	return j
+}
+
+type setup struct {
+	job   *fake.Job
+	gen   *fake.Gen
+	table *fake.Table
+	world *fake.World
+	plan  dataflow.Plan
+	log   *slog.Logger
+	tune  func(*actors.Options)
+}
+
+// start opens an attempt, commits what was restored and starts it.
+func (s *setup) start(t testing.TB, rt *actors.Runtime, attempt dataflow.Attempt, last dataflow.Epoch, from *actors.Restored) *boss {
+	b := newBoss(t, &s.plan, 1)
+	o := actors.Options{
+		Job: s.job, Plan: &s.plan, Pipeline: "p", Attempt: attempt, Events: b, LastEpoch: last, Restored: from,
+		Sources: map[string]spi.SourceDriver{"src": s.gen}, Sinks: map[string]spi.SinkDriver{"out": s.table},
+		OpenStore: func(ctx context.Context, id dataflow.SubtaskID) (actors.Store, error) {
+			var parts []dataflow.Part
+			if from != nil {
+				parts = from.Parts
+			}
+			return s.world.Open(s.plan.Groups(id), parts), nil
+		},
+	}
+	if s.tune != nil {
+		s.tune(&o)
+	}
+	a, err := rt.NewAttempt(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.a = a
+	b.wait("ready", func() bool { return b.ready == len(s.plan.Subtasks()) })
+	if from != nil {
+		b.manifest = from
+		a.Commit(from.Epoch, b.handles())
+		b.wait("the restored commit", func() bool { return b.commits[from.Epoch] == 1 })
+	}
+	a.Start()
+	return b
+}
+
+func plan(t testing.TB, j *fake.Job, p int) dataflow.Plan {
+	pl, err := dataflow.MakePlan(j.G, p, j.Groups)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pl
+}
+
+// checkCounts holds what a table shows against the rows of the generator: every
+// count of every key once, from 1 to the number of its rows.
+func checkCounts(t testing.TB, g *fake.Gen, table *fake.Table) {
+	t.Helper()
+	want := map[uint64]int64{}
+	for k := range g.Splits {
+		for i := range g.Rows {
+			r, _ := g.At(k, i)
+			want[r.Key]++
+		}
+	}
+	rows, _ := table.Rows()
+	got := map[fake.Row]int{}
+	for _, r := range rows {
+		got[r]++
+	}
+	for key, n := range want {
+		for i := int64(1); i <= n; i++ {
+			if c := got[fake.Row{Key: key, Val: i}]; c != 1 {
+				t.Fatalf("count %d of key %d is visible %d times, want once", i, key, c)
+			}
+		}
+	}
+	if total := int64(g.Splits) * g.Rows; int64(len(rows)) != total {
+		t.Fatalf("%d rows visible, want %d", len(rows), total)
+	}
+}
+
+// A bounded job counts every row once, commits its tail and ends, with barriers
+// on the way.
+func TestBoundedJob(t *testing.T) {
+	rt := actors.New(actors.RuntimeOptions{})
+	defer rt.Close()
+	j := job(2)
+	s := &setup{job: j, gen: &fake.Gen{Splits: 4, Rows: 50_000, Keys: 1000}, table: &fake.Table{}, world: &fake.World{}, plan: plan(t, j, 2)}
+	b := s.start(t, rt, 1, 0, nil)
+	for e := dataflow.Epoch(1); ; e++ {
+		b.a.Trigger(e)
+		b.wait("an epoch", func() bool { return b.finished == e || b.declined[e] })
+		done := false
+		b.locked(func() { done = len(b.ended) == len(s.plan.Subtasks()) })
+		if done {
+			break
+		}
+	}
+	checkCounts(t, s.gen, s.table)
+	if err := b.a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,260 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/clock"
+)
+
+// An Attempt is the subtasks of one execution of a job's plan that run in this
+// worker. See api.go for the order of calls.
+type Attempt struct {
+	rt      *Runtime
+	opts    Options
+	drivers []*driver
+	byID    map[dataflow.SubtaskID]*driver
+	ctx     context.Context // done when the attempt is stopped
+	cancel  context.CancelFunc
+	work    sync.WaitGroup // background work
+	watch   clock.Timer
+
+	mu struct {
+		sync.Mutex
+		stopped bool
+		closed  bool // background work is refused
+	}
+}
+
+// NewAttempt spawns an actor for each subtask and begins to open it. What cannot
+// be opened is reported by Events.Failed.
+func (r *Runtime) NewAttempt(o Options) (*Attempt, error) {
+	o.defaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	a := &Attempt{rt: r, opts: o, byID: map[dataflow.SubtaskID]*driver{}, ctx: ctx, cancel: cancel}
+	for _, id := range o.Subtasks {
+		d := &driver{a: a, id: id, box: &mailbox{}, done: make(chan struct{}), log: r.log.With("job", string(o.Pipeline), "attempt", uint64(o.Attempt))}
+		a.drivers = append(a.drivers, d)
+		a.byID[id] = d
+	}
+	for _, d := range a.drivers {
+		if err := a.connect(d); err != nil {
+			cancel()
+			return nil, fmt.Errorf("actors: subtask %s: %w", d.id, err)
+		}
+	}
+	r.mu.Lock()
+	r.open++
+	r.mu.Unlock()
+	for _, d := range a.drivers {
+		props := actor.PropsFromProducer(func() actor.Actor { return d }, actor.WithMailbox(func() actor.Mailbox { return d.box }))
+		d.pid = r.system.Root.Spawn(props)
+	}
+	a.watch = r.clock.AfterFunc(watchEvery, a.watchdog)
+	for _, d := range a.drivers {
+		a.background(d.open)
+	}
+	return a, nil
+}
+
+// connect finds the other ends of a subtask's channels.
+func (a *Attempt) connect(d *driver) error {
+	plan := a.opts.Plan
+	find := func(chain dataflow.OperatorID, index int, ch dataflow.ChannelID, ends func(dataflow.SubtaskID) []dataflow.ChannelID) (peer, error) {
+		id := dataflow.SubtaskID{Chain: chain, Index: index}
+		p := a.byID[id]
+		if p == nil {
+			return peer{}, fmt.Errorf("channel %s leads to subtask %s, which does not run here", ch, id)
+		}
+		for i, c := range ends(id) {
+			if c == ch {
+				return peer{p, i}, nil
+			}
+		}
+		return peer{}, fmt.Errorf("channel %s is unknown to subtask %s", ch, id)
+	}
+	for _, ch := range plan.Outputs(d.id) {
+		p, err := find(plan.Edges[ch.Edge].To, ch.To, ch, plan.Inputs)
+		if err != nil {
+			return err
+		}
+		d.peers = append(d.peers, p)
+	}
+	for _, ch := range plan.Inputs(d.id) {
+		p, err := find(plan.Edges[ch.Edge].From, ch.From, ch, plan.Outputs)
+		if err != nil {
+			return err
+		}
+		d.froms = append(d.froms, p)
+	}
+	d.out = make([]*items, len(d.peers))
+	return nil
+}
+
+// send posts a message to a subtask. After Stop it is dropped.
+func (a *Attempt) send(d *driver, msg message) { a.rt.system.Root.Send(d.pid, msg) }
+
+// background runs f off the turns, unless the attempt is stopped.
+func (a *Attempt) background(f func(ctx context.Context)) {
+	a.mu.Lock()
+	if a.mu.closed {
+		a.mu.Unlock()
+		return
+	}
+	a.work.Add(1)
+	a.mu.Unlock()
+	a.rt.exec.Background(func() {
+		defer a.work.Done()
+		f(a.ctx)
+	})
+}
+
+func (a *Attempt) order(v verb, e dataflow.Epoch) {
+	for _, d := range a.drivers {
+		a.send(d, order{v, e})
+	}
+}
+
+// Start starts the sinks' writers and lets rows flow. Every subtask of the job is
+// Ready, and everything that the restored checkpoint prepared is committed.
+func (a *Attempt) Start() { a.order(start, 0) }
+
+// Trigger orders the barrier of an epoch. It goes to every subtask: sources cut at
+// once, so do those whose inputs have ended; the others wait for the barrier on
+// their inputs and cut without it only where inputs end.
+func (a *Attempt) Trigger(e dataflow.Epoch) { a.order(trigger, e) }
+
+// Abort gives an epoch up.
+func (a *Attempt) Abort(e dataflow.Epoch) { a.order(abort, e) }
+
+// Complete tells that the manifest of an epoch is in force.
+func (a *Attempt) Complete(e dataflow.Epoch) { a.order(complete, e) }
+
+// Finished tells that every sink has committed an epoch.
+func (a *Attempt) Finished(e dataflow.Epoch) { a.order(finish, e) }
+
+// Commit hands handles of all subtasks to the committers that run here; each
+// answers Events.Committed, also when it has none.
+func (a *Attempt) Commit(e dataflow.Epoch, handles map[dataflow.OperatorID][]dataflow.CommitHandle) {
+	for _, d := range a.drivers {
+		for _, c := range d.commits {
+			c.submit(e, handles[c.sink])
+		}
+	}
+}
+
+// Stop ends the attempt: no event is delivered after it returned nil, and
+// everything is closed. If ctx ends before user code lets go, Stop returns its
+// error and may be called again.
+func (a *Attempt) Stop(ctx context.Context) error {
+	a.mu.Lock()
+	first := !a.mu.stopped
+	a.mu.stopped, a.mu.closed = true, true
+	a.mu.Unlock()
+	a.cancel()
+	a.watch.Stop()
+	if first {
+		for _, d := range a.drivers {
+			d.box.close()
+		}
+	}
+	all := make(chan struct{})
+	go func() {
+		defer close(all)
+		for _, d := range a.drivers {
+			d.mu.Lock() // the message in progress, which may still send, is over
+			if d.timer != nil {
+				d.timer.Stop()
+			}
+			d.mu.Unlock()
+		}
+		if first {
+			for _, d := range a.drivers {
+				a.rt.system.Root.Stop(d.pid)
+			}
+		}
+		for _, d := range a.drivers {
+			<-d.done
+		}
+		a.work.Wait()
+	}()
+	select {
+	case <-all:
+	case <-ctx.Done():
+		return fmt.Errorf("actors: attempt %d is not stopped: %w", a.opts.Attempt, context.Cause(ctx))
+	}
+	return a.close()
+}
+
+// close releases what the subtasks hold; nothing runs any more.
+func (a *Attempt) close() error {
+	var errs []error
+	for _, d := range a.drivers {
+		d.mu.Lock()
+		errs = append(errs, d.with.close(), closeCommits(d.commits))
+		d.with, d.commits = resources{}, nil
+		d.running = false
+		d.mu.Unlock()
+	}
+	a.rt.mu.Lock()
+	a.rt.open--
+	a.rt.mu.Unlock()
+	return errors.Join(errs...)
+}
+
+func (r *resources) close() error {
+	var errs []error
+	if r.reader != nil {
+		errs = append(errs, guard(r.reader.Close))
+	}
+	for _, w := range r.writers {
+		errs = append(errs, guard(w.Close))
+	}
+	if r.store != nil {
+		errs = append(errs, r.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// The watchdog looks every watchEvery for turns that last longer than longTurn.
+const (
+	watchEvery = 500 * time.Millisecond
+	longTurn   = time.Second
+)
+
+// watchdog names operators that do not let go of their turn.
+func (a *Attempt) watchdog() {
+	now := a.rt.clock.Monotonic()
+	for _, d := range a.drivers {
+		begin := time.Duration(d.turnStart.Load() - 1)
+		m := d.machine.Load()
+		if begin < 0 || now-begin < longTurn || m == nil {
+			continue
+		}
+		d.log.Warn("an operator holds its turn", "subtask", d.id.String(), "operator", string(m.Current()), "for", (now - begin).Round(time.Millisecond).String())
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.mu.stopped {
+		a.watch.Reset(watchEvery)
+	}
+}
+
+// Snapshot returns the counters of every subtask here. A subtask whose operator
+// holds its turn is left as it was.
+func (a *Attempt) Snapshot() []SubtaskStats {
+	out := make([]SubtaskStats, 0, len(a.drivers))
+	for _, d := range a.drivers {
+		out = append(out, d.snapshot())
+	}
+	return out
+}
