@@ -1,6 +1,8 @@
 package state
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/weirstream/weir/dataflow"
@@ -112,4 +114,22 @@ func (s *Store) sweep() {
 			delete(s.pins, n)
 		}
 	}
+}
+
+// FindLocal returns files with Local set to a local copy in one of the given store
+// directories, those of former attempts on this disk, where there is one. Restore
+// judges whether it is any good.
+func FindLocal(files []dataflow.FileRef, dirs ...string) []dataflow.FileRef {
+	out := slices.Clone(files)
+	for i := range out {
+		out[i].Local = ""
+		for _, d := range dirs {
+			path := filepath.Join(d, filesDir, fileName(out[i]))
+			if st, err := os.Stat(path); err == nil && st.Size() == out[i].Length {
+				out[i].Local = path
+				break
+			}
+		}
+	}
+	return out
 }

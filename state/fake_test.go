@@ -116,31 +116,31 @@ func (m *memObjects) Fetch(ctx context.Context, key string, off, n int64, w io.W
 func upload(t testing.TB, s *Store, m *memObjects, object string) []dataflow.FileRef {
 	t.Helper()
 	var all []byte
-	seen := map[string]bool{}
-	for _, f := range s.Files() {
-		if f.Object != "" || seen[f.Local] {
+	files, at := s.Files(), map[string]int64{}
+	for i := range files {
+		f := &files[i]
+		if f.Object != "" {
+			f.Local = ""
 			continue
 		}
-		seen[f.Local] = true
-		b, err := os.ReadFile(f.Local)
-		if err != nil {
-			t.Fatal(err)
+		if _, ok := at[f.Local]; !ok {
+			b, err := os.ReadFile(f.Local)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if int64(len(b)) != f.Length || crc32.Checksum(b, castagnoli) != f.CRC32C {
+				t.Fatalf("file %s does not match its FileRef", f.Local)
+			}
+			at[f.Local] = int64(len(all))
+			all = append(all, b...)
 		}
-		if int64(len(b)) != f.Length || crc32.Checksum(b, castagnoli) != f.CRC32C {
-			t.Fatalf("file %s does not match its FileRef", f.Local)
-		}
-		s.Uploaded(f.Local, object, int64(len(all)))
-		all = append(all, b...)
+		f.Object, f.Offset, f.Local = object, at[f.Local], ""
 	}
 	if len(all) > 0 {
 		m.put(object, all)
 	}
-	files := s.Files()
-	for i := range files {
-		if files[i].Object == "" {
-			t.Fatalf("file %d has no object after the upload", i)
-		}
-		files[i].Local = ""
+	for local, offset := range at {
+		s.Uploaded(local, object, offset)
 	}
 	return files
 }

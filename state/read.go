@@ -116,31 +116,50 @@ func (s *Store) readError(doing string, err error) error {
 // returns. Rows ingested after the start of the loop are not seen.
 func (s *Store) Scan(from, to []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, row []byte) bool) {
-		s.scanErr = s.Err()
-		if s.scanErr != nil {
+		if s.scanErr = s.Err(); s.scanErr != nil {
 			return
 		}
-		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+		err := s.scan(&from, to, yield)
 		if err != nil {
-			s.scanErr = s.readError("scanning", err)
-			return
-		}
-		for ok := it.First(); ok; ok = it.Next() {
-			row, err := it.ValueAndErr()
-			if err != nil {
-				break // it.Close returns it too
-			}
-			if row == nil {
-				row = []byte{}
-			}
-			if !yield(it.Key(), row) {
-				break
+			if err = s.readFailed(err); err == nil { // a bad local copy was replaced
+				err = s.scan(&from, to, yield)
 			}
 		}
-		if err := it.Close(); err != nil {
+		if err != nil {
 			s.scanErr = s.readError("scanning", err)
 		}
 	}
+}
+
+// scan yields the rows in [*from, to). While files may be bad, it moves from behind
+// the rows yielded.
+func (s *Store) scan(from *[]byte, to []byte, yield func(key, row []byte) bool) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: *from, UpperBound: to})
+	if err != nil {
+		return err
+	}
+	resume := false
+	select {
+	case <-s.Local():
+	default:
+		resume = true
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		row, err := it.ValueAndErr()
+		if err != nil {
+			break // Close returns it, too
+		}
+		if row == nil {
+			row = []byte{}
+		}
+		if resume {
+			*from = append(append(make([]byte, 0, len(it.Key())+1), it.Key()...), 0)
+		}
+		if !yield(it.Key(), row) {
+			break
+		}
+	}
+	return it.Close()
 }
 
 // ScanErr returns the error of the last Scan.
@@ -209,4 +228,20 @@ func (p *presence) replace(places []place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.any, p.states = nil, states
+}
+
+// clear says that the groups are empty.
+func (p *presence) clear(r dataflow.KeyGroups) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for g := r.From; g < r.To; g++ {
+		if g>>6 < len(p.any) {
+			p.any[g>>6] &^= 1 << (g & 63)
+		}
+		for _, b := range p.states {
+			if g>>6 < len(b) {
+				b[g>>6] &^= 1 << (g & 63)
+			}
+		}
+	}
 }

@@ -51,18 +51,14 @@ func (s *Store) Restore(ctx context.Context, files []dataflow.FileRef) error {
 	if err := tails.Wait(); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.next = nil // what is being built does not know these rows
+	s.mu.Unlock()
 	s.setFilter(nil)
 	for _, r := range refs {
 		s.present.addAll(r.Groups)
 	}
-	for _, batch := range batches(refs) {
-		if _, err := s.db.IngestExternalFiles(ctx, batch); err != nil {
-			s.fail(fmt.Errorf("state: linking restored files: %w", err))
-			return s.Err()
-		}
-	}
 	s.mu.Lock()
-	s.chain = append(s.chain, refs...)
 	for _, src := range sources {
 		s.owned[src.path] = struct{}{}
 	}
@@ -72,7 +68,31 @@ func (s *Store) Restore(ctx context.Context, files []dataflow.FileRef) error {
 	s.unlocal++
 	s.mu.Unlock()
 	s.spawn(func() { s.localize(sources) })
+	for _, batch := range batches(refs) {
+		if err := s.link(ctx, batch); err != nil {
+			s.fail(fmt.Errorf("state: linking restored files: %w", err))
+			return s.Err()
+		}
+	}
+	s.mu.Lock()
+	for i := range refs {
+		refs[i].Local = ""
+	}
+	s.chain = append(s.chain, refs...)
+	s.mu.Unlock()
+	if s.opts.NoBackground {
+		s.buildFilter()
+	}
 	return nil
+}
+
+// link links files into Pebble in one atomic step. s.write is held.
+func (s *Store) link(ctx context.Context, files []pebble.ExternalFile) error {
+	_, err := s.db.IngestExternalFiles(ctx, files)
+	if err != nil && ctx.Err() == nil && s.readFailed(err) == nil {
+		_, err = s.db.IngestExternalFiles(ctx, files)
+	}
+	return err
 }
 
 // clip cuts files to the owned groups and leaves out what has none of them.
@@ -80,24 +100,33 @@ func clip(files []dataflow.FileRef, owned dataflow.KeyGroups) []dataflow.FileRef
 	var out []dataflow.FileRef
 	for _, f := range files {
 		f.Groups = f.Groups.Intersect(owned)
-		if from, to, _ := bounds(f); f.Groups.Len() > 0 && bytes.Compare(from, to) <= 0 {
+		if from, to := bounds(f); f.Groups.Len() > 0 && bytes.Compare(from, to) < 0 {
 			out = append(out, f)
 		}
 	}
 	return out
 }
 
-// bounds returns the part of a file that its Groups leave: [from, to], or [from, to)
-// if open.
-func bounds(f dataflow.FileRef) (from, to []byte, open bool) {
-	from, to = f.Smallest, f.Largest
+// bounds returns the part [from, to) of a file that its Groups leave.
+func bounds(f dataflow.FileRef) (from, to []byte) {
+	from, to = f.Smallest, keyAfter(f.Largest)
 	if g := groupKey(f.Groups.From); bytes.Compare(g, from) > 0 {
 		from = g
 	}
-	if g := groupKey(f.Groups.To); bytes.Compare(g, to) <= 0 {
-		to, open = g, true
+	if g := groupKey(f.Groups.To); bytes.Compare(g, to) < 0 {
+		to = g
 	}
-	return from, to, open
+	return from, to
+}
+
+// external returns a file as Pebble takes it. The end is exclusive, for Pebble
+// refuses an inclusive one inside a drop.
+func external(f dataflow.FileRef) pebble.ExternalFile {
+	from, to := bounds(f)
+	return pebble.ExternalFile{
+		Locator: locator, ObjName: fileName(f), Size: clippedSize(f), HasPointKey: true,
+		StartKey: from, EndKey: to,
+	}
 }
 
 // attach makes the sources of restored files known and links their local copies.
@@ -129,15 +158,8 @@ func batches(refs []dataflow.FileRef) (out [][]pebble.ExternalFile) {
 	var batch []pebble.ExternalFile
 	level := 0
 	for _, r := range refs {
-		from, to, open := bounds(r)
-		if open && bytes.Equal(from, to) {
-			continue
-		}
-		e := pebble.ExternalFile{
-			Locator: locator, ObjName: fileName(r), Size: clippedSize(r), HasPointKey: true,
-			StartKey: from, EndKey: to, EndKeyIsInclusive: !open,
-		}
-		if len(batch) > 0 && (r.Level != level || overlaps(batch, &e, r.Level > 0)) {
+		e := external(r)
+		if len(batch) > 0 && (r.Level != level || overlaps(batch, &e)) {
 			out = append(out, batch)
 			batch = nil
 		}
@@ -150,32 +172,16 @@ func batches(refs []dataflow.FileRef) (out [][]pebble.ExternalFile) {
 	return out
 }
 
-// overlaps reports whether e overlaps a file of the batch. Tables of one level never
-// do, but where one ends with a drop that the next begins behind, their inclusive
-// bounds meet: those are made exclusive.
-func overlaps(batch []pebble.ExternalFile, e *pebble.ExternalFile, level bool) bool {
-	for i := range batch {
-		b := &batch[i]
-		if meets(b, e, level) || meets(e, b, level) {
-			continue
-		}
-		return true
-	}
-	return false
-}
-
-// meets reports whether a ends before b begins.
-func meets(a, b *pebble.ExternalFile, level bool) bool {
-	c := bytes.Compare(a.EndKey, b.StartKey)
-	if c == 0 && a.EndKeyIsInclusive && level && !bytes.Equal(a.StartKey, a.EndKey) {
-		a.EndKeyIsInclusive = false
-	}
-	return c < 0 || c == 0 && !a.EndKeyIsInclusive
+// overlaps reports whether e overlaps a file of the batch.
+func overlaps(batch []pebble.ExternalFile, e *pebble.ExternalFile) bool {
+	return slices.ContainsFunc(batch, func(b pebble.ExternalFile) bool {
+		return bytes.Compare(b.EndKey, e.StartKey) > 0 && bytes.Compare(e.EndKey, b.StartKey) > 0
+	})
 }
 
 // clippedSize estimates how many bytes of a file are in its groups.
 func clippedSize(r dataflow.FileRef) uint64 {
-	whole := groupsOf(r.Smallest, r.Largest, false)
+	whole := groupsOf(r.Smallest, r.Largest)
 	return max(1, uint64(r.Length)*uint64(r.Groups.Len())/uint64(max(1, whole.Len())))
 }
 
@@ -207,7 +213,9 @@ func (s *Store) localize(sources []*source) {
 	s.mu.Unlock()
 	if last && err == nil {
 		s.queue.setReady(true)
-		s.buildFilter()
+		if !s.opts.NoBackground { // else Restore does
+			s.buildFilter()
+		}
 	}
 }
 
@@ -239,26 +247,34 @@ func (s *Store) maybeRebuildFilter() {
 const filterRebuildKeys = 256 << 10
 
 // buildFilter builds the filter and the presence map from the rows that Pebble
-// holds. s.write must not be held by the caller's caller chain unless in the same
-// goroutine with NoBackground.
+// holds, again if a Restore comes between. With Options.NoBackground s.write is held
+// by the caller, else it is taken.
 func (s *Store) buildFilter() {
 	s.mu.Lock()
-	if s.building || s.closed {
-		s.mu.Unlock()
+	defer s.mu.Unlock()
+	if s.building {
 		return
 	}
 	s.building = true
+	for done := false; !done && !s.closed && s.unlocal == 0; {
+		s.mu.Unlock()
+		done = s.tryBuildFilter()
+		s.mu.Lock()
+	}
+	s.building = false
+}
+
+// tryBuildFilter reports false if a Restore made its work useless.
+func (s *Store) tryBuildFilter() bool {
+	if !s.opts.NoBackground {
+		s.write.Lock()
+	}
+	s.mu.Lock()
 	var rows int64
 	for _, f := range s.chain {
 		rows += f.Rows
 	}
 	b := &build{filter: newFilter(min(rows, max(filterFirst, s.Bytes()/8)))}
-	s.mu.Unlock()
-
-	if !s.opts.NoBackground { // else Restore, which called, holds it
-		s.write.Lock()
-	}
-	s.mu.Lock()
 	s.next = b
 	s.mu.Unlock()
 	it, err := s.db.NewIter(nil)
@@ -271,16 +287,20 @@ func (s *Store) buildFilter() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next, s.building = nil, false
+	if s.next != b {
+		return false
+	}
+	s.next = nil
 	if err != nil {
 		if s.ctx.Err() == nil {
 			s.opts.Log.Error("absence filter not built", "dir", s.opts.Dir, "error", err)
 		}
-		return
+		return true
 	}
 	s.rebuilt, _ = b.filter.stats()
 	s.setFilter(b.filter)
 	s.present.replace(append(places, b.places...))
+	return true
 }
 
 func (s *Store) fillFilter(f *filter, it *pebble.Iterator) (places []place, err error) {

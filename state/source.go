@@ -30,6 +30,8 @@ type Objects interface {
 type source struct {
 	name    string // fileName
 	path    string // where the local copy is or will be
+	epoch   dataflow.Epoch
+	seq     int
 	length  int64
 	sum     uint32
 	fs      vfs.FS
@@ -50,7 +52,7 @@ type source struct {
 func newSource(fs vfs.FS, dir string, r dataflow.FileRef, objects Objects, ctx context.Context) *source {
 	name := fileName(r)
 	return &source{
-		name: name, path: fs.PathJoin(dir, name), length: r.Length, sum: r.CRC32C,
+		name: name, path: fs.PathJoin(dir, name), epoch: r.Epoch, seq: r.Seq, length: r.Length, sum: r.CRC32C,
 		fs: fs, objects: objects, ctx: ctx, object: r.Object, offset: r.Offset,
 	}
 }
@@ -63,6 +65,13 @@ func (s *source) local() string {
 		return s.path
 	}
 	return ""
+}
+
+// ref returns what the file is called in a chain, without bounds.
+func (s *source) ref() dataflow.FileRef {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return dataflow.FileRef{Object: s.object, Offset: s.offset, Length: s.length, CRC32C: s.sum, Epoch: s.epoch, Seq: s.seq, Local: s.path}
 }
 
 // uploaded names the object that holds the file.

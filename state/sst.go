@@ -44,12 +44,6 @@ func fileWriterOptions() sstable.WriterOptions {
 	}
 }
 
-// A piece is a file that was written and is not ingested yet.
-type piece struct {
-	ref  dataflow.FileRef
-	open bool // ref.Largest itself is not in the file: it is where a drop ends
-}
-
 // A runWriter writes one sorted run, split into files of about Options.FileBytes.
 // Drops apply to what is older than the run, not to its own rows.
 type runWriter struct {
@@ -61,7 +55,7 @@ type runWriter struct {
 	tmp   func() string // returns a fresh temporary name
 
 	drops  []spi.Span // sorted, disjoint; what the finished files have not covered
-	pieces []piece
+	pieces []dataflow.FileRef
 	cur    *sstable.Writer
 	out    *sumFile
 	name   string // temporary name of cur
@@ -109,7 +103,7 @@ func (w *runWriter) openFile() error {
 // closeFile ends the current file below next (nil: no row follows) and gives it
 // the drops that begin below next.
 func (w *runWriter) closeFile(next []byte) error {
-	from, to, open, empty := w.first, w.last, false, w.rows == 0
+	from, to, empty := w.first, w.last, w.rows == 0
 	n := 0
 	for i := range w.drops {
 		d := &w.drops[i]
@@ -127,7 +121,7 @@ func (w *runWriter) closeFile(next []byte) error {
 			from = d.From
 		}
 		if empty || bytes.Compare(end, to) > 0 {
-			to, open = end, true
+			to = keyBelow(end)
 		}
 		empty = false
 		if cut {
@@ -147,7 +141,7 @@ func (w *runWriter) closeFile(next []byte) error {
 		return err
 	}
 	ref.Length, ref.CRC32C = w.out.length, w.out.sum
-	ref.Groups = groupsOf(ref.Smallest, ref.Largest, open)
+	ref.Groups = groupsOf(ref.Smallest, ref.Largest)
 	ref.Local = w.fs.PathJoin(w.dir, fileName(ref))
 	if err := w.fs.Rename(w.name, ref.Local); err != nil {
 		return err
@@ -156,12 +150,12 @@ func (w *runWriter) closeFile(next []byte) error {
 	w.seq++
 	w.total += w.rows
 	w.rows = 0
-	w.pieces = append(w.pieces, piece{ref, open})
+	w.pieces = append(w.pieces, ref)
 	return nil
 }
 
 // finish ends the run. Without rows and drops there are no pieces.
-func (w *runWriter) finish() ([]piece, error) {
+func (w *runWriter) finish() ([]dataflow.FileRef, error) {
 	if w.cur == nil && len(w.drops) > 0 {
 		if err := w.openFile(); err != nil {
 			return nil, err
@@ -186,18 +180,43 @@ func (w *runWriter) abort() {
 		w.fs.Remove(w.name)
 	}
 	for _, p := range w.pieces {
-		w.fs.Remove(p.ref.Local)
+		w.fs.Remove(p.Local)
 	}
 	w.pieces = nil
 }
 
-// groupsOf returns the key groups between two row keys.
-func groupsOf(from, to []byte, open bool) dataflow.KeyGroups {
-	last := keyGroup(to) + 1
-	if open && len(to) <= 2 {
-		last--
+// groupsOf returns the key groups from one key to another, inclusive.
+func groupsOf(from, to []byte) dataflow.KeyGroups {
+	return dataflow.KeyGroups{From: keyGroup(from), To: max(keyGroup(to), keyGroup(from)) + 1}
+}
+
+// keyBelowPad is how many bytes keyBelow appends.
+const keyBelowPad = 32
+
+// keyBelow returns a key to be named as the last of a file that ends before k.
+// keyAfter turns it into k again, for Pebble wants to know exactly where to cut a
+// drop: that key or its successor would be wrong.
+func keyBelow(k []byte) []byte {
+	if len(k) == 0 {
+		return nil
 	}
-	return dataflow.KeyGroups{From: keyGroup(from), To: max(last, keyGroup(from)+1)}
+	last := k[len(k)-1]
+	below := bytes.Clone(k[:len(k)-1])
+	if last == 0 {
+		return below // nothing lies between
+	}
+	return append(append(below, last-1), bytes.Repeat([]byte{0xff}, keyBelowPad)...)
+}
+
+// keyAfter returns the key before which a file with this last key ends.
+func keyAfter(last []byte) []byte {
+	n := len(last) - keyBelowPad - 1
+	if n < 0 || last[n] == 0xff || bytes.Count(last[n+1:], []byte{0xff}) < keyBelowPad {
+		return append(bytes.Clone(last), 0)
+	}
+	k := bytes.Clone(last[:n+1])
+	k[n]++
+	return k
 }
 
 // keyGroup returns the group of a row key or of a bound, which may be short.

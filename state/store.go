@@ -28,6 +28,7 @@ type Options struct {
 
 	FileBytes    int64  // an epoch's file is split at about this size; 64 MiB
 	MergeFiles   int    // chains of more epoch files than this are merged; 48
+	MergeFanIn   int    // files that are merged into one; 16
 	RebaseBytes  int64  // shorter chains are never rebased; 1 MiB
 	FS           vfs.FS // the disk
 	NoBackground bool   // merges and filter rebuilds run inside WriteEpoch and Restore, for simulation
@@ -42,6 +43,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MergeFiles == 0 {
 		o.MergeFiles = 48
+	}
+	if o.MergeFanIn == 0 {
+		o.MergeFanIn = 16
 	}
 	if o.RebaseBytes == 0 {
 		o.RebaseBytes = 1 << 20
@@ -71,6 +75,9 @@ func (o Options) validate() error {
 	}
 	if o.MergeFiles < 1 {
 		errs = append(errs, fmt.Errorf("MergeFiles %d is below 1", o.MergeFiles))
+	}
+	if o.MergeFanIn < 2 {
+		errs = append(errs, fmt.Errorf("MergeFanIn %d is below 2", o.MergeFanIn))
 	}
 	seen := map[dataflow.StateID]bool{}
 	for _, s := range o.Infos {
@@ -148,6 +155,9 @@ type named struct {
 	files map[string]bool // local paths
 }
 
+// filesDir is where a store keeps its sorted files, below Options.Dir.
+const filesDir = "files"
+
 // Open returns an empty store. Whatever is in Dir is removed.
 func Open(o Options) (*Store, error) {
 	o = o.withDefaults()
@@ -164,7 +174,7 @@ func Open(o Options) (*Store, error) {
 		local:   make(chan struct{}),
 	}
 	close(s.local)
-	s.dir = s.fs.PathJoin(o.Dir, "files")
+	s.dir = s.fs.PathJoin(o.Dir, filesDir)
 	for _, i := range o.Infos {
 		s.panes[i.ID] = i.Panes
 	}
@@ -212,6 +222,11 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	for i := range o.TargetFileSizes {
 		o.TargetFileSizes[i] = 8 << 20
 	}
+	// By default Pebble ends the process here. Who reads gets the error anyhow, and a
+	// bad local copy is replaced (readFailed).
+	o.EventListener = &pebble.EventListener{DataCorruption: func(i pebble.DataCorruptionInfo) {
+		s.opts.Log.Warn("corrupt state file", "dir", s.opts.Dir, "path", i.Path, "error", i.Details)
+	}}
 	o.Experimental.CompactionScheduler = s.queue
 	o.Experimental.RemoteStorage = s.storage
 	return o

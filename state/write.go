@@ -65,20 +65,18 @@ func (s *Store) WriteEpoch(ctx context.Context, epoch dataflow.Epoch, frozen []s
 			return nil, fmt.Errorf("state: linking the file of epoch %d: %w", epoch, err)
 		}
 	}
-	refs := make([]dataflow.FileRef, len(run.pieces))
 	s.mu.Lock()
-	for i, p := range run.pieces {
-		refs[i] = p.ref
-		s.chain = append(s.chain, p.ref)
-		s.owned[p.ref.Local] = struct{}{}
-		s.written.EpochBytes += p.ref.Length
+	s.chain = append(s.chain, run.pieces...)
+	for _, f := range run.pieces {
+		s.owned[f.Local] = struct{}{}
+		s.written.EpochBytes += f.Length
 	}
 	s.seq = run.seq
 	s.written.Rows += run.total
 	s.written.RowBytes += stats.bytes
 	s.mu.Unlock()
 	s.tend()
-	return refs, nil
+	return run.pieces, nil
 }
 
 func (s *Store) newRun(epoch dataflow.Epoch, seq int) *runWriter {
@@ -159,6 +157,9 @@ func (s *Store) writeRun(ctx context.Context, run *runWriter, frozen []spi.Froze
 	if _, err := run.finish(); err != nil {
 		return st, err
 	}
+	for i := range run.pieces {
+		run.pieces[i].Groups = run.pieces[i].Groups.Intersect(owned)
+	}
 	if ctx.Err() != nil {
 		return st, context.Cause(ctx)
 	}
@@ -182,18 +183,15 @@ func (s *Store) addHashes(hashes []uint64) {
 }
 
 // ingest links files into Pebble in one atomic step. s.write is held.
-func (s *Store) ingest(pieces []piece) error {
-	ext := make([]pebble.ExternalFile, len(pieces))
-	for i, p := range pieces {
-		src := newSource(s.fs, s.dir, p.ref, s.opts.Objects, s.ctx)
+func (s *Store) ingest(files []dataflow.FileRef) error {
+	ext := make([]pebble.ExternalFile, len(files))
+	for i, f := range files {
+		src := newSource(s.fs, s.dir, f, s.opts.Objects, s.ctx)
 		src.onDisk, src.trusted = true, true
 		s.storage.put(src)
-		ext[i] = pebble.ExternalFile{
-			Locator: locator, ObjName: src.name, Size: uint64(p.ref.Length), HasPointKey: true,
-			StartKey: p.ref.Smallest, EndKey: p.ref.Largest, EndKeyIsInclusive: !p.open,
-		}
+		ext[i] = external(f)
 	}
-	_, err := s.db.IngestExternalFiles(s.ctx, ext)
+	err := s.link(s.ctx, ext)
 	if err != nil {
 		for _, e := range ext {
 			s.storage.remove(e.ObjName)
