@@ -46,12 +46,37 @@ var root = sync.OnceValues(func() (string, error) {
 // packages are those of the module that exist; those that do not build yet are
 // listed with what is known of them.
 var packages = sync.OnceValues(func() ([]*pkg, error) {
+	if err := noteFolders(); err != nil {
+		return nil, err
+	}
 	all, err := goList("./...")
 	all = slices.DeleteFunc(all, func(p *pkg) bool {
 		return slices.Contains(ignored, p.dir()) || len(p.GoFiles)+len(p.CgoFiles)+len(p.TestGoFiles)+len(p.XTestGoFiles) == 0
 	})
 	return all, err
 })
+
+// noteFolders reads every folder of the module, so that go test knows that these
+// tests depend on them all and never answers from its cache after a file came or
+// went: what go list reads it does not see.
+func noteFolders() error {
+	top, err := root()
+	if err != nil {
+		return err
+	}
+	return filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone meanwhile
+		}
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if name := d.Name(); path != top && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata" || name == "bin" || name == "demo-data") {
+			return filepath.SkipDir
+		}
+		return nil
+	})
+}
 
 func goList(args ...string) ([]*pkg, error) {
 	dir, err := root()

@@ -53,6 +53,7 @@ func Run(t *testing.T, opts Options, open func(t *testing.T) objstore.Store) {
 		{"copy", testCopy},
 		{"a done context", testContext},
 		{"settled put", testPutOnce},
+		{"a writer", testWriter},
 		{"random history", testHistory},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -396,5 +397,56 @@ func testEmptyingFolder(t *testing.T, s objstore.Store, _ Options) {
 	wg.Wait()
 	if got := keys(t, s, "", ""); len(got) > 0 {
 		t.Errorf("%q are left", got)
+	}
+}
+
+func testWriter(t *testing.T, s objstore.Store, o Options) {
+	body := pattern(o.LargeBytes, 5)
+	write := func(w *objstore.Writer) {
+		t.Helper()
+		for rest := body; len(rest) > 0; {
+			n := min(len(rest), 70_001)
+			if _, err := w.Write(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+	}
+	w := objstore.NewWriter(t.Context(), s.Put, "closed")
+	write(w)
+	if got := keys(t, s, "", ""); len(got) > 0 {
+		t.Errorf("%q are seen before Close", got)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.Abort() // does nothing any more
+	if get(t, s, "closed") != string(body) {
+		t.Error("the object is not what was written")
+	}
+	if err := objstore.NewWriter(t.Context(), s.Put, "empty").Close(); err != nil {
+		t.Fatal(err)
+	}
+	w = objstore.NewWriter(t.Context(), s.Put, "aborted")
+	write(w)
+	w.Abort()
+	if w.Close() == nil {
+		t.Error("Close after Abort says that all is well")
+	}
+	objstore.NewWriter(t.Context(), s.Put, "aborted at once").Abort()
+	w = objstore.NewWriter(t.Context(), s.PutIfAbsent, "closed")
+	_, _ = w.Write([]byte("x")) // may fail already
+	if err := w.Close(); !errors.Is(err, objstore.ErrExists) {
+		t.Errorf("Close on a taken key = %v, want ErrExists", err)
+	}
+	w = objstore.NewWriter(t.Context(), s.Put, "../bad")
+	if _, err := w.Write([]byte("x")); !errors.Is(err, objstore.ErrKey) {
+		t.Errorf("Write under a bad key = %v, want ErrKey", err)
+	}
+	if err := w.Close(); !errors.Is(err, objstore.ErrKey) {
+		t.Errorf("Close under a bad key = %v, want ErrKey", err)
+	}
+	if got := keys(t, s, "", ""); !slices.Equal(got, []string{"closed", "empty"}) {
+		t.Errorf("keys %q, want closed and empty", got)
 	}
 }
