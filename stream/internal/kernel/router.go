@@ -58,13 +58,23 @@ func (r *hashRouter[T, K]) Route(batch spi.Batch, from int, owner []int32, room 
 		d.n++
 		n++
 	}
-	for i := range dests {
-		if dests[i].n > 0 {
-			dests[i].open(out[i].(*Rows[T]))
-		}
-	}
 	hashes, to = hashes[:n], to[:n]
 	values, times := in.Values[from:from+n], in.Meta.Times[from:from+n]
+	for i := range dests {
+		d := &dests[i]
+		if d.n == 0 {
+			continue
+		}
+		all := d.n == n
+		d.open(out[i].(*Rows[T]))
+		if all {
+			copy(d.values, values)
+			copy(d.times, times)
+			copy(d.hashes, hashes)
+			to = nil
+			break
+		}
+	}
 	for i, t := range to {
 		d := &dests[t]
 		at := d.n
