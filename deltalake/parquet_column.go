@@ -1,0 +1,643 @@
+package deltalake
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// leafReader decodes one column chunk, page by page.
+type leafReader struct {
+	col   *pqCol
+	typ   *Type // of the values wanted; nil when only the levels are
+	codec int
+	data  []byte // rest of the chunk
+	left  int64  // values that the chunk still owes
+
+	dict *Vector
+	page struct {
+		reps, defs []uint8 // nil when the column has none
+		slots      int     // levels in the page
+		at         int     // next level
+		vals       *Vector // dense values, or
+		idx        []int32 // positions in dict
+		next       int     // next value
+		dense      bool    // no slot is null
+	}
+	unpacked []byte
+}
+
+func newLeafReader(ctx context.Context, f *pqFile, g *pqGroup, col *pqCol, typ *Type) (*leafReader, error) {
+	c := &g.chunks[col.leaf]
+	if c.typ != col.typ {
+		return nil, fmt.Errorf("%w: column %q changes its type", errThrift, col.name)
+	}
+	data, err := f.store.GetRange(ctx, f.path, c.start(), c.packed)
+	if err != nil {
+		return nil, err
+	}
+	return &leafReader{col: col, typ: typ, codec: c.codec, data: data, left: c.values}, nil
+}
+
+// nextPage decodes the next data page; false at the end of the chunk.
+func (l *leafReader) nextPage() (bool, error) {
+	for l.left > 0 {
+		if len(l.data) == 0 {
+			return false, fmt.Errorf("%w: column %q ends %d values early", errPage, l.col.name, l.left)
+		}
+		h, n, err := parsePageHeader(l.data)
+		if err != nil {
+			return false, err
+		}
+		l.data = l.data[n:]
+		if h.packed > int64(len(l.data)) {
+			return false, fmt.Errorf("%w: a page of column %q is cut off", errPage, l.col.name)
+		}
+		body := l.data[:h.packed]
+		l.data = l.data[h.packed:]
+		switch h.kind {
+		case 2:
+			if err := l.dictionary(&h, body); err != nil {
+				return false, err
+			}
+		case 0, 3:
+			if h.values > maxPageValues || h.values > l.left {
+				return false, fmt.Errorf("%w: column %q claims %d values in a page", errPage, l.col.name, h.values)
+			}
+			if h.values == 0 {
+				continue
+			}
+			l.left -= h.values
+			return true, l.dataPage(&h, body)
+		}
+	}
+	return false, nil
+}
+
+func (l *leafReader) dictionary(h *pageHeader, body []byte) error {
+	if l.dict != nil || h.encoding != encPlain && h.encoding != encPlainDict {
+		return fmt.Errorf("%w: dictionary of column %q", errPage, l.col.name)
+	}
+	if l.typ == nil {
+		return nil
+	}
+	raw, err := unpack(l.codec, body, h.raw, nil)
+	if err != nil {
+		return err
+	}
+	if h.values > int64(len(raw))*8 {
+		return fmt.Errorf("%w: dictionary of column %q claims %d values", errPage, l.col.name, h.values)
+	}
+	l.dict, err = decodeValues(l.col, l.typ, encPlain, raw, int(h.values))
+	return err
+}
+
+func (l *leafReader) dataPage(h *pageHeader, body []byte) error {
+	p := &l.page
+	n := int(h.values)
+	p.slots, p.at, p.next, p.vals, p.idx = n, 0, 0, nil, nil
+	p.reps, p.defs = p.reps[:0], p.defs[:0]
+	levels := func(src []byte, top uint8, dst []uint8) ([]uint8, error) {
+		dst, err := hybrid(dst, src, levelWidth(top), n)
+		if err != nil {
+			return dst, err
+		}
+		for _, x := range dst {
+			if x > top {
+				return dst, errPage
+			}
+		}
+		return dst, nil
+	}
+	var err error
+	if h.kind == 0 {
+		if body, err = unpack(l.codec, body, h.raw, l.unpacked); err != nil {
+			return err
+		}
+		l.unpacked = body
+		for _, lv := range []struct {
+			top uint8
+			dst *[]uint8
+		}{{l.col.depth, &p.reps}, {l.col.def, &p.defs}} {
+			if lv.top == 0 {
+				continue
+			}
+			if len(body) < 4 || uint64(binary.LittleEndian.Uint32(body)) > uint64(len(body)-4) {
+				return errPage
+			}
+			size := binary.LittleEndian.Uint32(body)
+			if *lv.dst, err = levels(body[4:4+size], lv.top, *lv.dst); err != nil {
+				return err
+			}
+			body = body[4+size:]
+		}
+	} else {
+		if h.repLen+h.defLen > int64(len(body)) || h.raw < h.repLen+h.defLen {
+			return errPage
+		}
+		if l.col.depth > 0 {
+			if p.reps, err = levels(body[:h.repLen], l.col.depth, p.reps); err != nil {
+				return err
+			}
+		}
+		if l.col.def > 0 {
+			if p.defs, err = levels(body[h.repLen:h.repLen+h.defLen], l.col.def, p.defs); err != nil {
+				return err
+			}
+		}
+		body = body[h.repLen+h.defLen:]
+		if !h.uncompressed {
+			if body, err = unpack(l.codec, body, h.raw-h.repLen-h.defLen, l.unpacked); err != nil {
+				return err
+			}
+			l.unpacked = body
+		}
+	}
+	values := n
+	if l.col.def > 0 {
+		values = 0
+		for _, d := range p.defs {
+			if d == l.col.def {
+				values++
+			}
+		}
+	}
+	p.dense = values == n
+	if l.typ == nil {
+		return nil
+	}
+	if h.encoding == encRLEDict || h.encoding == encPlainDict {
+		return l.indexes(body, values)
+	}
+	p.vals, err = decodeValues(l.col, l.typ, h.encoding, body, values)
+	return err
+}
+
+func (l *leafReader) indexes(body []byte, n int) error {
+	if n == 0 {
+		l.page.idx = []int32{}
+		return nil
+	}
+	if l.dict == nil || len(body) == 0 {
+		return fmt.Errorf("%w: column %q lacks its dictionary", errPage, l.col.name)
+	}
+	idx, err := hybrid(make([]int32, 0, n), body[1:], int(body[0]), n)
+	if err != nil {
+		return err
+	}
+	for _, i := range idx {
+		if uint32(i) >= uint32(l.dict.Len) {
+			return fmt.Errorf("%w: column %q points outside its dictionary", errPage, l.col.name)
+		}
+	}
+	l.page.idx = idx
+	return nil
+}
+
+// take appends the next k values of the page to dst; they are not null.
+func (l *leafReader) take(dst *Vector, k int) {
+	p := &l.page
+	if p.idx != nil {
+		dst.appendIndexed(l.dict, p.idx[p.next:p.next+k])
+	} else {
+		dst.appendRun(p.vals, p.next, p.next+k)
+	}
+	p.next += k
+}
+
+// flat appends rows rows of a column without lists to dst.
+func (l *leafReader) flat(dst *Vector, rows int) error {
+	for rows > 0 {
+		p := &l.page
+		if p.at == p.slots {
+			if ok, err := l.nextPage(); err != nil {
+				return err
+			} else if !ok {
+				return fmt.Errorf("%w: column %q has %d rows too few", errPage, l.col.name, rows)
+			}
+			continue
+		}
+		k := min(rows, p.slots-p.at)
+		if p.dense {
+			l.take(dst, k)
+		} else {
+			for i, end := p.at, p.at+k; i < end; {
+				j := i + 1
+				for j < end && p.defs[j] == p.defs[i] {
+					j++
+				}
+				if p.defs[i] == l.col.def {
+					l.take(dst, j-i)
+				} else {
+					dst.appendNulls(j - i)
+				}
+				i = j
+			}
+		}
+		p.at += k
+		rows -= k
+	}
+	return nil
+}
+
+// levels holds what one leaf contributes to a batch of nested rows.
+type leafLevels struct {
+	reps, defs []uint8 // reps is nil without lists
+	n          int
+	vals       *Vector // dense
+}
+
+// nested reads the levels and values of rows rows.
+func (l *leafReader) nested(rows int) (*leafLevels, error) {
+	out := &leafLevels{}
+	if l.typ != nil {
+		out.vals = NewVector(l.typ)
+	}
+	seen := 0
+	for {
+		p := &l.page
+		if p.at == p.slots {
+			if l.left == 0 {
+				break
+			}
+			if ok, err := l.nextPage(); err != nil {
+				return nil, err
+			} else if !ok {
+				break
+			}
+			continue
+		}
+		i := p.at
+		if l.col.depth == 0 {
+			i += min(rows-seen, p.slots-p.at)
+			seen += i - p.at
+		} else {
+			for ; i < p.slots; i++ {
+				if p.reps[i] == 0 {
+					if seen == rows {
+						break
+					}
+					seen++
+				}
+			}
+			out.reps = append(out.reps, p.reps[p.at:i]...)
+		}
+		count := i - p.at
+		if l.col.def > 0 {
+			out.defs = append(out.defs, p.defs[p.at:i]...)
+			count = 0
+			for _, d := range p.defs[p.at:i] {
+				if d == l.col.def {
+					count++
+				}
+			}
+		}
+		out.n += i - p.at
+		if l.typ != nil {
+			l.take(out.vals, count)
+		}
+		p.at = i
+		if p.at < p.slots || seen == rows && l.col.depth == 0 {
+			break
+		}
+	}
+	if seen != rows || l.col.depth > 0 && out.n > 0 && out.reps[0] != 0 {
+		return nil, fmt.Errorf("%w: column %q has %d rows instead of %d", errPage, l.col.name, seen, rows)
+	}
+	return out, nil
+}
+
+// appendRun adds rows [lo, hi) of src, a vector without nulls of the same
+// primitive type.
+func (v *Vector) appendRun(src *Vector, lo, hi int) {
+	switch v.Type.Kind {
+	case KindBoolean:
+		v.Bools = append(v.Bools, src.Bools[lo:hi]...)
+	case KindByte, KindShort, KindInteger, KindDate:
+		v.Ints = append(v.Ints, src.Ints[lo:hi]...)
+	case KindLong, KindTimestamp, KindTimestampNTZ:
+		v.Longs = append(v.Longs, src.Longs[lo:hi]...)
+	case KindFloat:
+		v.Floats = append(v.Floats, src.Floats[lo:hi]...)
+	case KindDouble:
+		v.Doubles = append(v.Doubles, src.Doubles[lo:hi]...)
+	case KindDecimal:
+		v.Decimals = append(v.Decimals, src.Decimals[lo:hi]...)
+	default:
+		shift := int32(len(v.Data)) - src.Offsets[lo]
+		v.Data = append(v.Data, src.Data[src.Offsets[lo]:src.Offsets[hi]]...)
+		for _, o := range src.Offsets[lo+1 : hi+1] {
+			v.Offsets = append(v.Offsets, o+shift)
+		}
+	}
+	v.pushRun(hi - lo)
+}
+
+func (v *Vector) pushRun(n int) {
+	v.Len += n
+	if v.Valid != nil {
+		for range n {
+			v.Valid = append(v.Valid, true)
+		}
+	}
+}
+
+// appendIndexed adds src's rows idx; src has no nulls.
+func (v *Vector) appendIndexed(src *Vector, idx []int32) {
+	switch v.Type.Kind {
+	case KindBoolean:
+		for _, i := range idx {
+			v.Bools = append(v.Bools, src.Bools[i])
+		}
+	case KindByte, KindShort, KindInteger, KindDate:
+		for _, i := range idx {
+			v.Ints = append(v.Ints, src.Ints[i])
+		}
+	case KindLong, KindTimestamp, KindTimestampNTZ:
+		for _, i := range idx {
+			v.Longs = append(v.Longs, src.Longs[i])
+		}
+	case KindFloat:
+		for _, i := range idx {
+			v.Floats = append(v.Floats, src.Floats[i])
+		}
+	case KindDouble:
+		for _, i := range idx {
+			v.Doubles = append(v.Doubles, src.Doubles[i])
+		}
+	case KindDecimal:
+		for _, i := range idx {
+			v.Decimals = append(v.Decimals, src.Decimals[i])
+		}
+	default:
+		for _, i := range idx {
+			v.Data = append(v.Data, src.Data[src.Offsets[i]:src.Offsets[i+1]]...)
+			v.Offsets = append(v.Offsets, int32(len(v.Data)))
+		}
+	}
+	v.pushRun(len(idx))
+}
+
+// appendNulls adds n null rows.
+func (v *Vector) appendNulls(n int) {
+	for range n {
+		v.AppendNull()
+	}
+}
+
+// decodeValues decodes n values that are not null into a vector of type t.
+func decodeValues(c *pqCol, t *Type, enc int, src []byte, n int) (*Vector, error) {
+	v := NewVector(t)
+	v.Len = n
+	var err error
+	switch c.typ {
+	case pqBoolean:
+		err = decodeBools(v, enc, src, n)
+	case pqInt32, pqInt64:
+		err = decodeInts(v, c, enc, src, n)
+	case pqInt96:
+		if enc != encPlain || len(src) < 12*n {
+			return nil, fmt.Errorf("%w: column %q", errPage, c.name)
+		}
+		v.Longs = make([]int64, n)
+		for i := range n {
+			nanos := int64(binary.LittleEndian.Uint64(src[12*i:]))
+			day := int64(binary.LittleEndian.Uint32(src[12*i+8:]))
+			v.Longs[i] = (day-2_440_588)*86_400_000_000 + floorDiv(nanos, 1000)
+		}
+	case pqFloat, pqDouble:
+		err = decodeFloats(v, c, enc, src, n)
+	case pqBytes, pqFixed:
+		err = decodeByteArrays(v, c, enc, src, n)
+	default:
+		err = fmt.Errorf("%w: column %q has physical type %d", errPage, c.name, c.typ)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+func encodingError(c string, enc int) error {
+	return &UnsupportedError{"read", fmt.Sprintf("Parquet encoding %d of column %q", enc, c)}
+}
+
+func decodeBools(v *Vector, enc int, src []byte, n int) error {
+	v.Bools = make([]bool, n)
+	switch enc {
+	case encPlain:
+		if len(src) < (n+7)/8 {
+			return errPage
+		}
+		for i := range n {
+			v.Bools[i] = src[i/8]>>(i%8)&1 == 1
+		}
+	case encRLE:
+		if len(src) < 4 {
+			return errPage
+		}
+		bits, err := hybrid[uint8](nil, src[4:], 1, n)
+		if err != nil {
+			return err
+		}
+		for i, b := range bits {
+			v.Bools[i] = b == 1
+		}
+	default:
+		return encodingError("of booleans", enc)
+	}
+	return nil
+}
+
+// decodeInts reads 32- and 64-bit integers and converts them to v's type.
+func decodeInts(v *Vector, c *pqCol, enc int, src []byte, n int) error {
+	size := 4
+	if c.typ == pqInt64 {
+		size = 8
+	}
+	var wide []int64 // set by delta encoding
+	var err error
+	switch enc {
+	case encPlain:
+		if len(src) < size*n {
+			return fmt.Errorf("%w: column %q", errPage, c.name)
+		}
+	case encSplit:
+		if src, err = unsplit(src, n, size); err != nil {
+			return err
+		}
+	case encDelta:
+		if wide, _, err = deltaInts(src, n); err != nil || len(wide) != n {
+			return fmt.Errorf("%w: column %q", errPage, c.name)
+		}
+	default:
+		return encodingError(c.name, enc)
+	}
+	get := func(i int) int64 {
+		switch {
+		case wide != nil && size == 4:
+			return int64(int32(wide[i]))
+		case wide != nil:
+			return wide[i]
+		case size == 4:
+			return int64(int32(binary.LittleEndian.Uint32(src[4*i:])))
+		}
+		return int64(binary.LittleEndian.Uint64(src[8*i:]))
+	}
+	switch v.Type.Kind {
+	case KindByte, KindShort, KindInteger, KindDate:
+		v.Ints = make([]int32, n)
+		if wide == nil && size == 4 {
+			for i := range v.Ints {
+				v.Ints[i] = int32(binary.LittleEndian.Uint32(src[4*i:]))
+			}
+			break
+		}
+		for i := range v.Ints {
+			v.Ints[i] = int32(get(i))
+		}
+	case KindLong:
+		v.Longs = make([]int64, n)
+		if wide == nil && size == 8 {
+			for i := range v.Longs {
+				v.Longs[i] = int64(binary.LittleEndian.Uint64(src[8*i:]))
+			}
+			break
+		}
+		for i := range v.Longs {
+			v.Longs[i] = get(i)
+		}
+	case KindTimestamp, KindTimestampNTZ:
+		v.Longs = make([]int64, n)
+		for i := range v.Longs {
+			x := get(i)
+			switch {
+			case size == 4: // a date that became a timestamp
+				x *= 86_400_000_000
+			case c.unit == unitMillis:
+				x *= 1000
+			case c.unit == unitNanos:
+				x = floorDiv(x, 1000)
+			}
+			v.Longs[i] = x
+		}
+	case KindDouble:
+		v.Doubles = make([]float64, n)
+		for i := range v.Doubles {
+			v.Doubles[i] = float64(get(i))
+		}
+	case KindDecimal:
+		v.Decimals = make([]Decimal, n)
+		for i := range v.Decimals {
+			if v.Decimals[i], err = toDecimal(DecimalFromInt64(get(i)), c, v.Type); err != nil {
+				return err
+			}
+		}
+	default:
+		return fmt.Errorf("%w: column %q", errPage, c.name)
+	}
+	return nil
+}
+
+func toDecimal(d Decimal, c *pqCol, t *Type) (Decimal, error) {
+	if c.scale == t.Scale {
+		return d, nil
+	}
+	d, ok := d.rescale(c.scale, t.Scale)
+	if !ok {
+		return d, fmt.Errorf("deltalake: column %q holds a value that does not fit %s", c.name, t)
+	}
+	return d, nil
+}
+
+func decodeFloats(v *Vector, c *pqCol, enc int, src []byte, n int) error {
+	size := 4
+	if c.typ == pqDouble {
+		size = 8
+	}
+	switch enc {
+	case encPlain:
+	case encSplit:
+		var err error
+		if src, err = unsplit(src, n, size); err != nil {
+			return err
+		}
+	default:
+		return encodingError(c.name, enc)
+	}
+	if len(src) < size*n {
+		return fmt.Errorf("%w: column %q", errPage, c.name)
+	}
+	switch {
+	case v.Type.Kind == KindFloat:
+		v.Floats = make([]float32, n)
+		for i := range v.Floats {
+			v.Floats[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
+		}
+	case size == 4:
+		v.Doubles = make([]float64, n)
+		for i := range v.Doubles {
+			v.Doubles[i] = float64(math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:])))
+		}
+	default:
+		v.Doubles = make([]float64, n)
+		for i := range v.Doubles {
+			v.Doubles[i] = math.Float64frombits(binary.LittleEndian.Uint64(src[8*i:]))
+		}
+	}
+	return nil
+}
+
+func decodeByteArrays(v *Vector, c *pqCol, enc int, src []byte, n int) error {
+	var b byteValues
+	var err error
+	switch {
+	case enc == encPlain && c.typ == pqBytes:
+		b, err = plainBytes(src, n)
+	case enc == encDeltaLength && c.typ == pqBytes:
+		b, err = deltaLengthBytes(src, n)
+	case enc == encDeltaBytes:
+		b, err = deltaBytes(src, n)
+	case (enc == encPlain || enc == encSplit) && c.typ == pqFixed:
+		if c.width <= 0 || n > len(src)/c.width {
+			return fmt.Errorf("%w: column %q", errPage, c.name)
+		}
+		b.data = src[:n*c.width]
+		if enc == encSplit {
+			if b.data, err = unsplit(src, n, c.width); err != nil {
+				return err
+			}
+		}
+		b.offsets = make([]int32, n+1)
+		for i := range b.offsets {
+			b.offsets[i] = int32(i * c.width)
+		}
+	default:
+		return encodingError(c.name, enc)
+	}
+	if err != nil {
+		return err
+	}
+	if len(b.offsets) != n+1 {
+		return fmt.Errorf("%w: column %q", errPage, c.name)
+	}
+	if v.Type.Kind != KindDecimal {
+		v.Data, v.Offsets = b.data, b.offsets
+		if c.typ == pqFixed {
+			v.Data = append([]byte(nil), b.data...) // src is reused
+		}
+		return nil
+	}
+	v.Decimals = make([]Decimal, n)
+	for i := range v.Decimals {
+		d, ok := decimalFromBytes(b.data[b.offsets[i]:b.offsets[i+1]])
+		if !ok {
+			return fmt.Errorf("deltalake: column %q holds a decimal of more than 128 bits", c.name)
+		}
+		if v.Decimals[i], err = toDecimal(d, c, v.Type); err != nil {
+			return err
+		}
+	}
+	return nil
+}
