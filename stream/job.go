@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"runtime/debug"
 	"slices"
 
 	"github.com/weirstream/weir/dataflow"
@@ -16,7 +17,7 @@ import (
 // each.
 func Build(params map[string]string, build func(*Graph) error) (spi.Job, error) {
 	g := &Graph{given: maps.Clone(params), params: map[string]string{}}
-	if err := build(g); err != nil {
+	if err := g.run(build); err != nil {
 		return nil, errors.Join(append([]error{fmt.Errorf("stream: build: %w", err)}, g.faults...)...)
 	}
 	g.check()
@@ -27,6 +28,19 @@ func Build(params map[string]string, build func(*Graph) error) (spi.Job, error) 
 		return nil, fmt.Errorf("stream: %w", g.faults[0])
 	}
 	return nil, fmt.Errorf("stream: the job has %d faults:\n%w", len(g.faults), errors.Join(g.faults...))
+}
+
+// run calls the build function; a panic in it is an error with its stack.
+func (g *Graph) run(build func(*Graph) error) (err error) {
+	if build == nil {
+		return errors.New("there is no build function")
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the build function panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return build(g)
 }
 
 // job implements spi.Job. It is immutable.

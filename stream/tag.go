@@ -15,10 +15,14 @@ type Tag[T any] struct{ name string }
 // NewTag returns a tag. Its name is for people and unique within an operator.
 func NewTag[T any](name string) *Tag[T] { return &Tag[T]{name} }
 
+// A Sided is what a Tag emits through: the Context of an actor or the Emitter of a
+// Process function.
+type Sided interface{ sides() *kernel.Sides }
+
 // Emit sends v to the side output, with the event time of the row or timer being
 // handled. It panics, which fails the attempt, if the operator was not given the
 // tag.
-func (t *Tag[T]) Emit(ctx interface{ sides() *kernel.Sides }, v T) {
+func (t *Tag[T]) Emit(ctx Sided, v T) {
 	kernel.EmitSide(ctx.sides(), t, t.name, v)
 }
 
