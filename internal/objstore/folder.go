@@ -252,8 +252,11 @@ func (f *Folder) write(ctx context.Context, key string, body io.Reader, size int
 // remove the key's folder as empty at any time; it is made again.
 func (f *Folder) place(from, key string, place func(from, to string) error) error {
 	const tries = 100
-	for range tries {
-		err := f.makeDir(path.Dir(key))
+	for try := range tries {
+		var err error
+		if !f.noSync || try > 0 { // a cache first hopes that the folder is there
+			err = f.makeDir(path.Dir(key))
+		}
 		if errors.Is(err, fs.ErrExist) {
 			err = syscall.ENOTDIR // an object is where the folder should be
 		}

@@ -182,7 +182,7 @@ func (m *Mem) List(ctx context.Context, prefix, startAfter string, limit int) ([
 
 // localPage is the page of List where nobody asked for a size and pages cost no
 // round trip.
-const localPage = 10_000
+const localPage = 100_000
 
 func btoi(b bool) int {
 	if b {
