@@ -1,6 +1,7 @@
 package taskmanager
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/control"
 	"github.com/weirstream/weir/internal/queue"
+	"github.com/weirstream/weir/state"
 )
 
 const (
@@ -35,10 +37,12 @@ type attempt struct {
 	up     *uploader
 	ready  map[dataflow.SubtaskID]bool
 	failed bool
+	drain  drain
+	spent  map[dataflow.SubtaskID]shares // at the last report
 }
 
 func newAttempt(m *Manager, d control.Deploy) *attempt {
-	a := &attempt{m: m, deploy: d, inbox: queue.New[any](), ready: map[dataflow.SubtaskID]bool{},
+	a := &attempt{m: m, deploy: d, inbox: queue.New[any](), ready: map[dataflow.SubtaskID]bool{}, spent: newSpent(),
 		log: m.opts.Log.With("job", d.Job, "attempt", d.Attempt)}
 	a.ctx, a.cancel = background()
 	a.up = newUploader(a)
@@ -83,7 +87,7 @@ func (a *attempt) open() error {
 	opts := actors.Options{
 		Job: job, Plan: &d.Plan, Pipeline: d.Pipeline, Attempt: d.Attempt, Subtasks: d.Subtasks, Events: events{a},
 		LastEpoch: d.LastEpoch, OpenStore: a.openStore, State: a.states.lookup,
-		Sources: a.m.opts.Sources, Sinks: a.m.opts.Sinks, Value: valueCodec, Settings: merged(a.m.opts.Settings, d.Settings),
+		Sources: a.drain.sources(a.m.opts.Sources), Sinks: a.m.opts.Sinks, Value: valueCodec, Settings: merged(a.m.opts.Settings, d.Settings),
 		MemoryBudget: a.m.budget(&d.Plan, d.Subtasks),
 	}
 	if d.Restored != 0 {
@@ -129,7 +133,7 @@ func (a *attempt) handle(msg any) {
 	case control.Finished:
 		a.live.Finished(msg.Epoch)
 	case control.Drain:
-		a.live.Drain()
+		a.drain.start()
 	case control.Deploy: // doubled
 	case isReady:
 		a.ready[msg.subtask] = true
@@ -153,7 +157,12 @@ func (a *attempt) fail(s dataflow.SubtaskID, err error, stop bool) {
 		return // the first failure is the cause; the rest are its echo
 	}
 	a.failed = true
-	a.send(control.Failed{To: a.deploy.To, Subtask: s, Reason: err.Error(), Stop: stop})
+	msg := control.Failed{To: a.deploy.To, Subtask: s, Reason: err.Error(), Stop: stop}
+	var corrupt *state.CorruptError
+	if errors.As(err, &corrupt) {
+		msg.Stop, msg.Corrupt = true, cmp.Or(corrupt.Object, corrupt.Local)
+	}
+	a.send(msg)
 }
 
 func (a *attempt) send(m control.Message) { a.m.opts.Up.Send(m) }

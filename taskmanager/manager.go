@@ -146,7 +146,9 @@ func (m *Manager) Close() error {
 	}
 	m.mu.Unlock()
 	m.wg.Wait()
-	return errors.Join(m.rt.Close(), m.shared.Close(), os.RemoveAll(m.opts.Dir))
+	err := m.rt.Close()
+	m.shared.Close()
+	return errors.Join(err, os.RemoveAll(m.opts.Dir))
 }
 
 // localDir is where an attempt keeps its rows.

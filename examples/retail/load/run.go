@@ -123,3 +123,36 @@ func (p *producer) put(topic string, household int64, value []byte, count *atomi
 		count.Add(1)
 	})
 }
+
+// Held returns how many records the topics hold already.
+func Held(ctx context.Context, opts Options) (*Counts, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(opts.Brokers...))
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	defer cl.Close()
+	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, retail.CheckoutEvents, retail.CartUpdates)
+	if err != nil {
+		return nil, fmt.Errorf("load: end offsets: %w", err)
+	}
+	c := new(Counts)
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Topic == retail.CheckoutEvents {
+			c.Checkouts.Add(o.Offset)
+		} else {
+			c.Carts.Add(o.Offset)
+		}
+	})
+	return c, nil
+}
+
+// Lines returns the real purchase lines, fetched into dir, or generated ones
+// where they cannot be had; label says which, and why.
+func Lines(ctx context.Context, dir string) (lines iter.Seq2[retail.CheckoutLine, error], label string, err error) {
+	path, err := Fetch(ctx, dir)
+	if err != nil {
+		return Generate(1, JourneyLines), fmt.Sprintf("generated records, because %v", err), nil
+	}
+	lines, err = Journey(path)
+	return lines, JourneyLabel, err
+}

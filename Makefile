@@ -1,0 +1,59 @@
+# Targets of Weir. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GO        ?= go
+DEMO_DIR  ?= ./demo-data
+JOBS      := bronze baskets revenue
+PACKS     := $(JOBS:%=bin/%.wj)
+SOURCES   := $(shell git ls-files '*.go' '*.html' '*.json' go.mod go.sum 2>/dev/null)
+
+export CGO_ENABLED = 1
+
+.PHONY: help build packs demo test race lint fuzz sim faults test-real test-interop bench cover ci tidy clean tools
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+tools:
+	@command -v $(GO) >/dev/null || { echo "weir needs Go 1.26 to build: install it from your package manager or go.dev and put it on the PATH"; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || command -v gcc >/dev/null || { echo "weir needs a C compiler to build (Go plugins use cgo): install gcc or clang"; exit 1; }
+
+build: tools bin/weir ## build bin/weir (needs Go and a C compiler; 2 min the first time)
+
+bin/weir: $(SOURCES)
+	@mkdir -p bin
+	$(GO) build -trimpath -o $@ ./cmd/weir
+
+bin/%.wj: bin/weir $(SOURCES)
+	@bin/weir build ./examples/retail/$* -o $@
+
+packs: tools $(PACKS) ## build the example jobs as plugins
+
+demo: build packs ## run the retail jobs on real records in one process (90 s after the build)
+	@bin/weir dev --dir "$(DEMO_DIR)" --fresh --retail --until-done $(PACKS)
+
+test: tools ## all tests of the tree (5 min on 2 cores; the outside readers join in if python3 is there)
+	@deploy/real/py.sh || echo "SKIPPED: the checks by delta-rs and DuckDB: python3 with venv is missing"
+	$(GO) test -timeout 15m ./...
+
+race: tools ## the concurrent packages under the race detector (6 min)
+	$(GO) test -race -short -timeout 20m ./actors/... ./state/... ./stream/... ./jobmanager/... ./taskmanager/... ./local/... ./checkpoint/... ./connectors/... ./internal/...
+
+lint: tools ## vet, formatting, house rules, static checks (2 min)
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	@deploy/real/lint.sh
+
+sim: tools ## 20,000 seeds of the tier-1 simulation (30 min)
+	WEIR_SIM_SEEDS=20000 $(GO) test -timeout 90m -run 'Simulation' -v ./internal/minicluster/...
+
+faults: build ## 100 kills of the Weir process, judged by delta-rs and a read_committed consumer (60 min)
+	deploy/real/py.sh
+	WEIR_FAULTS=full $(GO) test -timeout 120m -count=1 -v ./internal/faults/...
+
+clean: ## remove what the build made
+	rm -rf bin demo-data
+
+ci: ## what .ci/run runs
+	.ci/run

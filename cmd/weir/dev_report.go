@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/deltalake"
+	"github.com/weirstream/weir/jobmanager"
+)
+
+// devReport is DEMO_DIR/report.json.
+type devReport struct {
+	Seconds    float64                 `json:"seconds"` // from the start of the process to the last finished epoch
+	Input      string                  `json:"input,omitempty"`
+	Topics     map[string]topicReport  `json:"topics"`
+	SinkTopics map[string]topicReport  `json:"sink_topics"`
+	Tables     map[string]*tableReport `json:"tables"`
+}
+
+type topicReport struct {
+	Records int64 `json:"records"`
+}
+
+type tableReport struct {
+	Path    string   `json:"path"` // relative to the folder of the report
+	Rows    int64    `json:"rows"`
+	Version int64    `json:"version"`
+	Bytes   int64    `json:"bytes"`
+	Files   int      `json:"files"`
+	Key     []string `json:"key"` // columns that identify a row
+}
+
+func (d *dev) counted() string {
+	t := d.counts.Topics()
+	return fmt.Sprintf("%d checkout events, %d cart updates", t["checkout_events"], t["cart_updates"])
+}
+
+// allRead reports that every source has read what the topics hold: nothing waits,
+// and as many records left the sources as were loaded.
+func (d *dev) allRead(infos []jobmanager.Info) bool {
+	held := d.counts.Topics()
+	seen := false
+	for _, i := range infos {
+		if i.Phase.Terminal() {
+			continue
+		}
+		if len(i.Operators) == 0 || i.Phase != "running" {
+			return false
+		}
+		for _, o := range i.Operators {
+			op := i.Plan.Graph.Operator(o.Operator)
+			if op == nil || op.Kind != dataflow.KindSource {
+				continue
+			}
+			seen = true
+			want, known := held[op.Connector.Options["topic"]]
+			if o.Lag > 0 || known && i.Restarts == 0 && i.Attempt == 1 && o.Out < want {
+				return false
+			}
+		}
+	}
+	return seen
+}
+
+// drain ends every live job with all its output committed.
+func (d *dev) drain(ctx context.Context, infos []jobmanager.Info) error {
+	d.out.linef("all input is read: draining")
+	errs := make([]error, len(infos))
+	var wg sync.WaitGroup
+	for n, i := range infos {
+		if !i.Phase.Terminal() {
+			wg.Go(func() { _, errs[n] = d.cluster.Jobs.Stop(ctx, i.ID, true) })
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// report writes report.json and says what the tables hold.
+func (d *dev) report(ctx context.Context) error {
+	r := devReport{Seconds: time.Since(d.started).Seconds(), Input: d.label, Topics: map[string]topicReport{}, SinkTopics: map[string]topicReport{}, Tables: map[string]*tableReport{}}
+	for name, n := range d.counts.Topics() {
+		r.Topics[name] = topicReport{n}
+	}
+	infos := d.cluster.Jobs.Jobs()
+	for _, i := range infos {
+		for _, op := range i.Plan.Graph.Operators {
+			if op.Kind != dataflow.KindSink {
+				continue
+			}
+			switch op.Connector.Kind {
+			case "delta":
+				t, err := d.table(ctx, op.Connector.Options["path"])
+				if err != nil {
+					return err
+				}
+				r.Tables[op.Connector.Options["path"]] = t
+			case "kafka":
+				n, err := d.records(ctx, op.Connector.Options["topic"])
+				if err != nil {
+					return err
+				}
+				r.SinkTopics[op.Connector.Options["topic"]] = topicReport{n}
+			}
+		}
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(d.opts.dir, "report.json")
+	if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	return d.sayTables(ctx, r, path)
+}
+
+func (d *dev) lakeDir() string {
+	if d.opts.lake != "" {
+		return d.opts.lake
+	}
+	return filepath.Join(d.opts.dir, "lake")
+}
+
+func (d *dev) table(ctx context.Context, path string) (*tableReport, error) {
+	dir := filepath.Join(d.lakeDir(), path)
+	t, err := deltalake.Open(ctx, deltalake.NewFolderStore(dir), deltalake.TableOptions{})
+	if err != nil {
+		return nil, err
+	}
+	s := t.Latest()
+	rows, ok := s.NumRows()
+	if !ok {
+		return nil, fmt.Errorf("table %s has files without statistics", path)
+	}
+	rel, err := filepath.Rel(d.opts.dir, dir)
+	if err != nil {
+		rel = dir
+	}
+	return &tableReport{Path: rel, Rows: rows, Version: s.Version(), Bytes: s.SizeBytes(), Files: s.NumFiles(), Key: tableKeys[path]}, nil
+}
+
+// tableKeys says which columns identify a row of the retail tables.
+var tableKeys = map[string][]string{
+	"bronze/checkout_events": {"topic", "partition", "offset"},
+	"bronze/cart_updates":    {"topic", "partition", "offset"},
+	"gold/baskets":           {"household_id", "basket_id", "opened"},
+	"gold/revenue":           {"category", "window_start"},
+	"gold/revenue_late":      {"household_id", "basket_id", "product_id", "at"},
+}
