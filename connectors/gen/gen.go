@@ -26,6 +26,9 @@ const Forever = -1
 // Sequence declares a source of rows f(0), f(1), ..., f(count-1). f must be a pure
 // function of i. Option count (left out when Forever).
 func Sequence[T any](count int64, f func(i int64) T, options ...Option) stream.Source[T] {
+	if f == nil {
+		return Fill[T](count, nil, options...)
+	}
 	return Fill(count, func(i int64, row *T) { *row = f(i) }, options...)
 }
 
