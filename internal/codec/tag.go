@@ -28,7 +28,9 @@ func parseTag(tag reflect.StructTag) (t fieldTag, err error) {
 		t.jsonSkip = true
 	} else {
 		parts := strings.Split(j, ",")
-		t.name = parts[0]
+		if validJSONName(parts[0]) {
+			t.name = parts[0]
+		}
 		for _, o := range parts[1:] {
 			switch o {
 			case "omitempty":
@@ -73,6 +75,16 @@ func parseTag(tag reflect.StructTag) (t fieldTag, err error) {
 		}
 	}
 	return t, nil
+}
+
+// validJSONName follows encoding/json, which ignores a tag with other characters.
+func validJSONName(s string) bool {
+	for _, c := range s {
+		if !strings.ContainsRune("!#$%&()*+-./:;<=>?@[]^_{|}~ ", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
+			return false
+		}
+	}
+	return true
 }
 
 func parseDecimalType(s string) (prec, scale int, ok bool) {
