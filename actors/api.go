@@ -215,7 +215,8 @@ type RuntimeOptions struct {
 //	      // before Start: the restored epoch, if it is not finished. handles of all subtasks, by sink; every sink
 //	      // whose committer (subtask 0) runs here answers Events.Committed, also when it has none. Repeat freely.
 //	func (a *Attempt) Start()                       // after every Ready of the job and those answers
-//	func (a *Attempt) Trigger(epoch dataflow.Epoch) // to every subtask here; each answers Acked or Declined
+//	func (a *Attempt) Trigger(epoch dataflow.Epoch) // to every subtask here; each answers Acked or Declined.
+//	      // Complete(newest complete epoch) must precede it: let the order of a barrier carry that epoch too.
 //	func (a *Attempt) Abort(epoch dataflow.Epoch)
 //	func (a *Attempt) Complete(epoch dataflow.Epoch) // the manifest is in force
 //	func (a *Attempt) Finished(epoch dataflow.Epoch) // every sink has committed it

@@ -130,7 +130,9 @@ func (a *Attempt) Start() { a.order(start, 0) }
 
 // Trigger orders the barrier of an epoch. It goes to every subtask: sources cut at
 // once, so do those whose inputs have ended; the others wait for the barrier on
-// their inputs and cut without it only where inputs end.
+// their inputs and cut without it only where inputs end. Complete of the newest
+// complete epoch must have been called before, once more if it may have been lost:
+// else the acks carry again what is in its manifest, and it is committed twice.
 func (a *Attempt) Trigger(e dataflow.Epoch) { a.order(trigger, e) }
 
 // Abort gives an epoch up.

@@ -59,10 +59,14 @@ type Item struct {
 	Kind    Kind
 	Seq     uint64 // 1, 2, ... per channel and attempt
 	Attempt dataflow.Attempt
-	Batch   spi.Batch // Rows
-	Bytes   int64     // Rows: what the sender spent
-	Time    int64     // Watermark
-	Epoch   dataflow.Epoch
+	Batch   spi.Batch      // Rows
+	Bytes   int64          // Rows: what the sender spent
+	Time    int64          // Watermark
+	Epoch   dataflow.Epoch // Barrier
+	// Complete is the newest complete epoch when the barrier was ordered: what its
+	// acks carried must not be in those of Epoch, and the word of the job manager may
+	// come later than the barrier.
+	Complete dataflow.Epoch
 }
 
 // A Credit travels against the items.
@@ -83,12 +87,11 @@ type Window struct {
 	Bytes int64 // at least 1
 }
 
-// Initial is the window of a new channel, before the receiver has measured
+// Initial is the usual window of a new channel, before the receiver has measured
 // itself.
-var Initial = Window{Rows: 4096, Bytes: 1 << 20}
+func Initial() Window { return Window{Rows: 4096, Bytes: 1 << 20} }
 
-// A Sender is the sending end of a channel. Initial credit is the Initial
-// window, which both ends know.
+// A Sender is the sending end of a channel.
 type Sender struct {
 	attempt dataflow.Attempt
 	seq     uint64
@@ -98,9 +101,10 @@ type Sender struct {
 	ended   bool
 }
 
-// NewSender returns the sending end of a channel of an attempt.
-func NewSender(attempt dataflow.Attempt) *Sender {
-	return &Sender{attempt: attempt, rows: Initial.Rows, bytes: Initial.Bytes, timer: dataflow.MaxTime}
+// NewSender returns the sending end of a channel of an attempt. Its first credit
+// is the window, which both ends know.
+func NewSender(attempt dataflow.Attempt, w Window) *Sender {
+	return &Sender{attempt: attempt, rows: w.Rows, bytes: w.Bytes, timer: dataflow.MaxTime}
 }
 
 // Room returns how many rows of about rowBytes each may be sent: at least one
@@ -162,10 +166,11 @@ type Receiver struct {
 	ended   bool
 }
 
-// NewReceiver returns the receiving end of a channel of an attempt.
-func NewReceiver(attempt dataflow.Attempt) *Receiver {
+// NewReceiver returns the receiving end of a channel of an attempt; its window is
+// that of NewSender.
+func NewReceiver(attempt dataflow.Attempt, w Window) *Receiver {
 	return &Receiver{
-		attempt: attempt, window: Initial, rows: Initial.Rows, bytes: Initial.Bytes,
+		attempt: attempt, window: w, rows: w.Rows, bytes: w.Bytes,
 		timer: dataflow.MaxTime, told: dataflow.MaxTime,
 	}
 }

@@ -111,6 +111,10 @@ type Config struct {
 	FlushMicros  int64 // rows wait at most so long in an open batch; 1,500
 	MarkMicros   int64 // watermarks of a channel leave at most so often; 5,000
 	Overflow     int64 // bytes that one user call may overshoot; 8 MiB
+
+	// Window is the first window of every channel, the same in all subtasks;
+	// channel.Initial.
+	Window channel.Window
 }
 
 func (c *Config) defaults() {
@@ -121,6 +125,9 @@ func (c *Config) defaults() {
 	}
 	if c.BatchRows == 0 {
 		c.BatchRows = 1024
+	}
+	if c.Window == (channel.Window{}) {
+		c.Window = channel.Initial()
 	}
 	set(&c.MemoryBudget, 64<<20)
 	set(&c.FlushMicros, 1_500) // measured from turn to turn, thus 2 ms in all

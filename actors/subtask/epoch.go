@@ -15,8 +15,7 @@ import (
 
 // epochState is what a machine knows of checkpoints.
 type epochState struct {
-	lastEpoch dataflow.Epoch // newest number seen, whatever became of it
-	lastCut   dataflow.Epoch // newest epoch that was cut or declined here
+	lastCut   dataflow.Epoch // newest epoch that was cut or declined here, or had files before
 	due       dataflow.Epoch // aligned; to be cut as soon as no row waits in the chain
 	triggered dataflow.Epoch // ordered, to be cut if the inputs end before its barrier comes
 	completed dataflow.Epoch // newest known to be complete
@@ -59,8 +58,9 @@ type writerState struct {
 
 // Trigger orders a barrier. A source, and a subtask whose inputs have ended, cut
 // at once; another waits for its inputs and cuts without them only if they end.
+// Complete of the newest complete epoch must have been called before: an ack that
+// carries again what an earlier manifest holds would have it committed twice.
 func (m *Machine) Trigger(e dataflow.Epoch) {
-	m.lastEpoch = max(m.lastEpoch, e)
 	if e <= m.lastCut {
 		return
 	}
@@ -74,7 +74,6 @@ func (m *Machine) Trigger(e dataflow.Epoch) {
 // Abort gives an epoch up, at any moment. What was made for it rides in the next
 // part.
 func (m *Machine) Abort(e dataflow.Epoch) {
-	m.lastEpoch = max(m.lastEpoch, e)
 	m.align.Abort(e)
 	if m.due == e {
 		m.due = 0
@@ -123,8 +122,8 @@ func (m *Machine) Finished(e dataflow.Epoch) {
 }
 
 // arrived handles a barrier on input i.
-func (m *Machine) arrived(i int, e dataflow.Epoch) {
-	m.lastEpoch = max(m.lastEpoch, e)
+func (m *Machine) arrived(i int, e, complete dataflow.Epoch) {
+	m.Complete(complete)
 	done, gone := m.align.Barrier(i, e)
 	if gone != 0 {
 		m.decline(gone, fmt.Errorf("epoch %d came before it was aligned", e))
@@ -184,7 +183,7 @@ func (m *Machine) barrier() {
 	m.open = c
 	m.prepare(c)
 	for _, out := range m.outs {
-		out.broadcast(channel.Item{Kind: channel.Barrier, Epoch: e})
+		out.broadcast(channel.Item{Kind: channel.Barrier, Epoch: e, Complete: m.completed})
 	}
 	m.write(c)
 	m.close()

@@ -67,9 +67,9 @@ func (m *Machine) readInput() bool {
 		in.idle = true
 		m.updateWatermark()
 	case channel.Barrier:
-		epoch := it.Epoch
+		epoch, complete := it.Epoch, it.Complete
 		in.pop(nil)
-		m.arrived(pick, epoch)
+		m.arrived(pick, epoch, complete)
 	case channel.End:
 		in.pop(nil)
 		in.ended = true

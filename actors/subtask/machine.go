@@ -63,8 +63,8 @@ func New(cfg Config) (*Machine, error) {
 	cfg.defaults()
 	m := &Machine{cfg: cfg, fx: cfg.Effects, align: NewAligner(len(cfg.Ins)), timer: dataflow.MaxTime}
 	m.current.Store(-1)
-	m.lastEpoch = cfg.LastEpoch
-	m.window = channel.Initial
+	m.lastCut = cfg.LastEpoch
+	m.window = m.cfg.Window
 	for i := range cfg.Ops {
 		c := &m.cfg.Ops[i]
 		o := &op{m: m, i: i, cfg: c, outs: make([]port, c.Outs), target: c.Watermark, reached: c.Watermark, timer: dataflow.MaxTime}
@@ -80,7 +80,7 @@ func New(cfg Config) (*Machine, error) {
 		m.addOut(&m.cfg.Outs[i])
 	}
 	for _, in := range cfg.Ins {
-		m.ins = append(m.ins, &input{recv: channel.NewReceiver(cfg.Attempt), port: in.Port, wm: dataflow.MinTime})
+		m.ins = append(m.ins, &input{recv: channel.NewReceiver(cfg.Attempt, m.cfg.Window), port: in.Port, wm: dataflow.MinTime})
 	}
 	if s := cfg.Ops[0].Source; s != nil {
 		m.src = &source{m: m, gen: s, reader: cfg.Ops[0].Reader}
@@ -103,7 +103,7 @@ func (m *Machine) addOut(c *Out) {
 	e := &out{m: m, cfg: c, wm: m.ops[c.Op].reached, rooms: make([]int, len(c.Channels))}
 	e.open = make([]spi.Batch, len(c.Channels))
 	for range c.Channels {
-		oc := &outChan{i: len(m.chans), send: channel.NewSender(m.cfg.Attempt), since: -1, wm: dataflow.MinTime, wmAt: math.MinInt64 / 2}
+		oc := &outChan{i: len(m.chans), send: channel.NewSender(m.cfg.Attempt, m.cfg.Window), since: -1, wm: dataflow.MinTime, wmAt: math.MinInt64 / 2}
 		e.chans = append(e.chans, oc)
 		m.chans = append(m.chans, oc)
 	}

@@ -40,10 +40,10 @@ func (m *Machine) tendMemory() {
 	m.stalled = m.open != nil && m.open.writing && dirty > m.cfg.MemoryBudget
 }
 
-// spill freezes without a barrier. The file belongs to the next epoch, before the
-// one of its barrier.
+// spill freezes without a barrier. The file is numbered after the last cut, thus
+// at most with the epoch of the next, whose own file then follows it.
 func (m *Machine) spill() {
-	c := &cut{epoch: m.lastEpoch + 1, spill: true}
+	c := &cut{epoch: m.lastCut + 1, spill: true}
 	if !m.freeze(c) || len(c.frozen) == 0 {
 		return
 	}

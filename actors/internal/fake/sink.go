@@ -17,6 +17,8 @@ type Table struct {
 	Fail func(epoch dataflow.Epoch) error
 	// Full, if set, says that a writer takes no rows now.
 	Full func() bool
+	// Refuse, if set, may fail a Prepare; its rows come with the next.
+	Refuse func() error
 
 	mu    sync.Mutex
 	epoch dataflow.Epoch // newest committed; the txn of the table
@@ -113,6 +115,12 @@ func (w *writer) Write(b spi.Batch, from int) (int, error) {
 }
 
 func (w *writer) Prepare(epoch dataflow.Epoch, last bool, done func(spi.Prepared, error)) {
+	if w.t.Refuse != nil {
+		if err := w.t.Refuse(); err != nil {
+			done(spi.Prepared{}, err)
+			return
+		}
+	}
 	var p spi.Prepared
 	if len(w.data) > 0 {
 		p.Handles = [][]byte{w.data}
