@@ -53,7 +53,7 @@ func (s *Store) Load(probes []uint64, keys [][]byte, got func(i int, row []byte)
 func (s *Store) get(key []byte, i int, got func(i int, row []byte) error) error {
 	row, closer, err := s.db.Get(key)
 	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
-		if err = s.readFailed(err); err == nil { // a bad local copy was replaced
+		if err = s.readFailed(); err == nil {
 			row, closer, err = s.db.Get(key)
 		}
 	}
@@ -83,18 +83,10 @@ func (s *Store) filtered(key []byte) bool {
 	return ok
 }
 
-// readFailed waits until every restored file has been compared with its checksum:
-// the fault may be a bad local copy, which is then replaced, and the read can be
-// repeated. It returns err if that does not help.
-func (s *Store) readFailed(err error) error {
-	select {
-	case <-s.Local():
-		if s.Err() != nil {
-			return s.Err()
-		}
-		return err
-	default:
-	}
+// readFailed is asked after a failed read. It waits until every restored file has
+// been compared with its checksum: the fault may have been a bad local copy, which
+// has then been replaced. It returns nil if the read is worth repeating once.
+func (s *Store) readFailed() error {
 	select {
 	case <-s.Local():
 		return s.Err()
@@ -119,10 +111,16 @@ func (s *Store) Scan(from, to []byte) iter.Seq2[[]byte, []byte] {
 		if s.scanErr = s.Err(); s.scanErr != nil {
 			return
 		}
-		err := s.scan(&from, to, yield)
-		if err != nil {
-			if err = s.readFailed(err); err == nil { // a bad local copy was replaced
-				err = s.scan(&from, to, yield)
+		resume := false // every row moves from, until no file can be bad
+		select {
+		case <-s.Local():
+		default:
+			resume = true
+		}
+		err := s.scan(&from, to, resume, yield)
+		if err != nil && resume {
+			if err = s.readFailed(); err == nil {
+				err = s.scan(&from, to, false, yield)
 			}
 		}
 		if err != nil {
@@ -131,18 +129,11 @@ func (s *Store) Scan(from, to []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// scan yields the rows in [*from, to). While files may be bad, it moves from behind
-// the rows yielded.
-func (s *Store) scan(from *[]byte, to []byte, yield func(key, row []byte) bool) error {
+// scan yields the rows in [*from, to). With resume it moves from behind each.
+func (s *Store) scan(from *[]byte, to []byte, resume bool, yield func(key, row []byte) bool) error {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: *from, UpperBound: to})
 	if err != nil {
 		return err
-	}
-	resume := false
-	select {
-	case <-s.Local():
-	default:
-		resume = true
 	}
 	for ok := it.First(); ok; ok = it.Next() {
 		row, err := it.ValueAndErr()

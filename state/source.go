@@ -147,10 +147,11 @@ func (s *source) readAt(ctx context.Context, p []byte, off int64) error {
 
 // tailBytes guesses how many bytes at the end of a file hold its filter, index,
 // properties and footer: 10 bits per row in the filter, rows of some 30 bytes once
-// compressed.
-func tailBytes(length int64) int64 { return min(length, 64<<10+length/16) }
+// compressed. Pebble asks for half a MiB before an index that it does not know yet.
+func tailBytes(length int64) int64 { return min(length, 640<<10+length/16) }
 
-// readTail reads the end of the object ahead.
+// readTail reads the end of the object ahead. A file that is no longer than that is
+// here then.
 func (s *source) readTail(ctx context.Context) error {
 	s.mu.RLock()
 	object, offset, skip := s.object, s.offset, s.onDisk || s.tail != nil
@@ -162,6 +163,15 @@ func (s *source) readTail(ctx context.Context) error {
 	tail := make([]byte, n)
 	if err := s.objects.ReadAt(ctx, object, tail, offset+s.length-n); err != nil {
 		return fmt.Errorf("state: reading the end of object %s: %w", object, err)
+	}
+	if n == s.length {
+		if crc32.Checksum(tail, castagnoli) != s.sum {
+			return nil // settle looks again
+		}
+		return s.fetch(func(w io.Writer) error {
+			_, err := w.Write(tail)
+			return err
+		})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,7 +230,10 @@ func (s *source) settle(ctx context.Context) error {
 			return &CorruptError{Length: s.length, Want: s.sum, Got: sum, Local: tried}
 		}
 	}
-	return s.fetch(ctx)
+	s.mu.RLock()
+	object, offset := s.object, s.offset
+	s.mu.RUnlock()
+	return s.fetch(func(w io.Writer) error { return s.objects.Fetch(ctx, object, offset, s.length, w) })
 }
 
 // dropLocked gives up a bad local copy.
@@ -233,19 +246,16 @@ func (s *source) dropLocked() {
 	s.onDisk = false
 }
 
-// fetch brings the whole file here. An object that does not match is read twice,
-// for the fault may be on the way.
-func (s *source) fetch(ctx context.Context) error {
+// fetch brings the whole file here, as get writes it. What does not match is read
+// twice, for the fault may be on the way.
+func (s *source) fetch(get func(io.Writer) error) error {
 	s.mu.RLock()
 	object, offset, tried := s.object, s.offset, s.tried
 	s.mu.RUnlock()
-	if object == "" {
-		return fmt.Errorf("state: %s has neither a local copy nor an object", s.name)
-	}
 	tmp := s.path + ".fetch"
 	var bad *CorruptError
 	for range 2 {
-		length, sum, err := s.fetchTo(ctx, tmp, object, offset)
+		length, sum, err := s.fetchTo(tmp, get)
 		if err != nil {
 			s.fs.Remove(tmp)
 			return fmt.Errorf("state: fetching object %s: %w", object, err)
@@ -274,13 +284,13 @@ func (s *source) fetch(ctx context.Context) error {
 	return nil
 }
 
-func (s *source) fetchTo(ctx context.Context, tmp, object string, offset int64) (length int64, sum uint32, err error) {
+func (s *source) fetchTo(tmp string, get func(io.Writer) error) (length int64, sum uint32, err error) {
 	f, err := s.fs.Create(tmp, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return 0, 0, err
 	}
 	w := &countingWriter{w: f}
-	err = s.objects.Fetch(ctx, object, offset, s.length, w)
+	err = get(w)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
