@@ -102,6 +102,8 @@ func (f *Folder) fail(op, key string, err error) error {
 		err = ErrNotFound
 	case errors.Is(err, fs.ErrExist):
 		err = ErrExists
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOTSUP), errors.Is(err, syscall.EXDEV):
+		err = fmt.Errorf("%w (the file system must have hard links, and be one below the root)", err)
 	case errors.Is(err, syscall.ENOTDIR):
 		err = fmt.Errorf("a part of the key before a '/' is itself an object: %w", err)
 	case errors.Is(err, syscall.EISDIR):
@@ -201,10 +203,20 @@ func (f *Folder) PutIfAbsent(ctx context.Context, key string, body io.Reader, si
 	if err := check(ctx, key); err != nil {
 		return err
 	}
-	if fi, err := f.root.Lstat(key); err == nil && !fi.IsDir() { // spares writing a body for nothing
-		return f.fail("put", key, ErrExists)
+	var err error
+	if fi, e := f.root.Lstat(key); e == nil && !fi.IsDir() { // spares writing a body for nothing
+		err = f.fail("put", key, ErrExists)
+	} else {
+		err = f.write(ctx, key, body, size, f.root.Link)
 	}
-	return f.write(ctx, key, body, size, f.root.Link)
+	if errors.Is(err, ErrExists) {
+		// The winner may not have synced its folder yet, but the loser will act on what
+		// it lost to: that must survive a crash.
+		if e := f.syncDir(path.Dir(key)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			return f.fail("put", key, e)
+		}
+	}
+	return err
 }
 
 // Copy implements Store.
@@ -242,7 +254,7 @@ func (f *Folder) write(ctx context.Context, key string, body io.Reader, size int
 	if err := f.place(tmp.name, key, place); err != nil {
 		return err
 	}
-	if err := f.syncDir(path.Dir(key)); err != nil {
+	if err := f.syncDir(path.Dir(key)); err != nil && !errors.Is(err, fs.ErrNotExist) { // no folder: deleted since
 		return fmt.Errorf("objstore: put %s: it is in place, but may not be durable: %w: %w", path.Join(f.name, key), err, ErrAmbiguous)
 	}
 	return nil
@@ -257,8 +269,11 @@ func (f *Folder) place(from, key string, place func(from, to string) error) erro
 		if !f.noSync || try > 0 { // a cache first hopes that the folder is there
 			err = f.makeDir(path.Dir(key))
 		}
-		if errors.Is(err, fs.ErrExist) {
-			err = syscall.ENOTDIR // an object is where the folder should be
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTDIR) {
+			if !f.blocked(path.Dir(key)) {
+				continue // the folder vanished while it was being made
+			}
+			err = syscall.ENOTDIR
 		}
 		if err == nil {
 			err = place(from, key)
@@ -374,6 +389,16 @@ func (f *Folder) makeDir(dir string) error {
 		f.mu.Unlock()
 	}
 	return nil
+}
+
+// blocked reports whether an object is where dir or one of its parents should be.
+func (f *Folder) blocked(dir string) bool {
+	for ; dir != "."; dir = path.Dir(dir) {
+		if fi, err := f.root.Stat(dir); err == nil {
+			return !fi.IsDir()
+		}
+	}
+	return false
 }
 
 func (f *Folder) forget(dir string) {
