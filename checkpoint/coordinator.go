@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -95,6 +96,7 @@ type Coordinator struct {
 
 	opening  *request // OpenEpoch emitted, Opened not seen
 	pending  *pending
+	newest   dataflow.Epoch // last opened
 	requests []request
 	last     time.Time // when the last epoch was opened
 	end      time.Time // when the last one ended
@@ -102,6 +104,7 @@ type Coordinator struct {
 
 	unfinished []committing // oldest first; the first is being committed
 	ended      map[dataflow.SubtaskID]bool
+	lastEnd    time.Time      // when the last subtask ended
 	final      dataflow.Epoch // complete epoch after all had ended; 0: not yet
 	wantFinal  bool
 
@@ -205,13 +208,32 @@ func (c *Coordinator) open(now time.Time) []Effect {
 	case len(c.requests) > 0:
 		r = c.requests[0]
 		c.requests = c.requests[1:]
-	case c.opts.Interval < 0 || now.Sub(c.last) < c.opts.Interval || now.Sub(c.end) < c.opts.MinPause:
+	case now.Sub(c.last) < c.interval(now) || now.Sub(c.end) < c.opts.MinPause:
 		return nil
 	default:
 		r = request{kind: Periodic}
 	}
 	c.opening = &r
 	return []Effect{OpenEpoch{Attempt: c.attempt, Kind: r.kind}}
+}
+
+// interval returns the gap between two checkpoints. When an input has just ended,
+// sinks wait for an epoch to commit their tail: those few come sooner.
+func (c *Coordinator) interval(now time.Time) time.Duration {
+	const soon, tail, recently = 100 * time.Millisecond, time.Second, 5 * time.Second
+	want := c.opts.Interval
+	if want < 0 {
+		want = math.MaxInt64
+	}
+	switch {
+	case len(c.ended) == 0:
+		return want
+	case now.Sub(c.lastEnd) < recently:
+		return min(want, soon)
+	case c.opts.Interval < 0:
+		return tail
+	}
+	return want
 }
 
 func (c *Coordinator) deployed(now time.Time, ev Deployed) []Effect {
@@ -247,8 +269,8 @@ func (c *Coordinator) stopped(now time.Time, reason string) (out []Effect) {
 }
 
 func (c *Coordinator) opened(now time.Time, ev Opened) []Effect {
-	if c.opening == nil || ev.Attempt != c.attempt {
-		return nil // opened for an attempt that is gone: never triggered, never used again
+	if c.opening == nil || ev.Attempt != c.attempt || ev.Err == nil && ev.Epoch <= c.newest {
+		return nil // doubled, or opened for an attempt that is gone: never triggered, never used again
 	}
 	r := *c.opening
 	c.opening = nil
@@ -259,7 +281,7 @@ func (c *Coordinator) opened(now time.Time, ev Opened) []Effect {
 	for _, s := range c.subtasks {
 		p.waiting[s] = true
 	}
-	c.pending, c.last = p, now
+	c.pending, c.last, c.newest = p, now, ev.Epoch
 	c.stats = append(c.stats, Stat{Epoch: ev.Epoch, Kind: r.kind, Status: "in_progress", Started: now})
 	if len(c.stats) > keepStats {
 		c.stats = slices.Delete(c.stats, 0, len(c.stats)-keepStats)
@@ -390,7 +412,7 @@ func (c *Coordinator) subtaskEnded(now time.Time, ev Ended) []Effect {
 	if ev.Attempt != c.attempt || c.ended == nil {
 		return nil
 	}
-	c.ended[ev.Subtask] = true
+	c.ended[ev.Subtask], c.lastEnd = true, now
 	if len(c.ended) < len(c.subtasks) || c.wantFinal {
 		return nil
 	}

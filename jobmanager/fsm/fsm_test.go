@@ -1,0 +1,157 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/dataflow"
+)
+
+func plan(t testing.TB, groups int) dataflow.Plan {
+	t.Helper()
+	p, err := dataflow.MakePlan(dataflow.Graph{Operators: []dataflow.Operator{
+		{Name: "in", Kind: dataflow.KindSource},
+		{Name: "count", Kind: dataflow.KindOp, Keyed: true, States: []dataflow.StateInfo{{Name: "value", Kind: dataflow.ValueState}}},
+	}, Edges: []dataflow.Edge{{From: "in", To: "count", Exchange: dataflow.Hash}}}, 2, groups)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// randomCommand makes a command that is often, but not always, legal.
+func randomCommand(r *rand.Rand, p dataflow.Plan) Command {
+	job := dataflow.JobID([]string{"job-000001", "job-000002", "job-000003", "job-000009"}[r.IntN(4)])
+	pipe := dataflow.Pipeline([]string{"a", "b"}[r.IntN(2)])
+	attempt, epoch := dataflow.Attempt(r.IntN(4)), dataflow.Epoch(r.IntN(20))
+	c := Command{At: r.Int64N(1e6)}
+	switch r.IntN(10) {
+	case 0:
+		c.Submit = &Submit{Job{Pipeline: pipe, Plan: p}}
+	case 1:
+		c.Phase = &SetPhase{Job: job, Attempt: attempt, Phase: []Phase{Running, Restarting, Failed, Canceled}[r.IntN(4)], Reason: "r"}
+	case 2:
+		c.Attempt = &NewAttempt{Job: job, Restart: r.IntN(2) == 0}
+	case 3, 4:
+		c.Open = &OpenEpoch{Job: job, Attempt: attempt}
+	case 5, 6:
+		c.Complete = &CompleteEpoch{Job: job, Attempt: attempt, Ref: checkpoint.Ref{Epoch: epoch, Key: "k", Hash: "h"}}
+	case 7:
+		c.Finish = &FinishEpoch{Pipeline: pipe, Epoch: epoch}
+	case 8:
+		c.Drop = &DropEpochs{Pipeline: pipe, Epochs: []dataflow.Epoch{epoch, epoch + 1}}
+	case 9:
+		c.Forget = &ForgetEpochs{Pipeline: pipe, Epochs: []dataflow.Epoch{epoch}}
+	}
+	return c
+}
+
+// The same log gives the same state and answers, also through a snapshot in the
+// middle, and epochs of a pipeline only grow.
+func TestApplyIsDeterministic(t *testing.T) {
+	p := plan(t, 128)
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		var log [][]byte
+		for range 120 {
+			b, err := json.Marshal(randomCommand(r, p))
+			if err != nil {
+				t.Fatal(err)
+			}
+			log = append(log, b)
+		}
+		one, two := New(), New()
+		last := map[dataflow.Pipeline]dataflow.Epoch{}
+		for i, e := range log {
+			a, b := one.ApplyBytes(e), two.ApplyBytes(e)
+			if a.Job != b.Job || a.Epoch != b.Epoch || a.Attempt != b.Attempt || (a.Err == nil) != (b.Err == nil) {
+				t.Fatalf("seed %d entry %d: answers %+v and %+v differ", seed, i, a, b)
+			}
+			for name, pl := range one.s.Pipelines {
+				if pl.Epoch < last[name] {
+					t.Fatalf("seed %d entry %d: epoch of %s went back from %d to %d", seed, i, name, last[name], pl.Epoch)
+				}
+				last[name] = pl.Epoch
+			}
+			if i == len(log)/2 {
+				snap, err := two.Snapshot()
+				if err != nil {
+					t.Fatal(err)
+				}
+				two = New()
+				if err := two.Restore(snap); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s1, err1 := one.Snapshot()
+		s2, err2 := two.Snapshot()
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(s1, s2) {
+			t.Fatalf("seed %d: states differ:\n%s\n%s", seed, s1, s2)
+		}
+	}
+}
+
+// What the log must refuse, it refuses without changing anything.
+func TestRefusals(t *testing.T) {
+	m := New()
+	p := plan(t, 128)
+	must := func(c Command) Result {
+		t.Helper()
+		r := m.Apply(c)
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		return r
+	}
+	job := must(Command{Submit: &Submit{Job{Pipeline: "a", Plan: p}}}).Job
+	must(Command{Attempt: &NewAttempt{Job: job}})
+	must(Command{Attempt: &NewAttempt{Job: job, Restart: true}})
+	must(Command{Open: &OpenEpoch{Job: job, Attempt: 2}})
+	must(Command{Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 1, Hash: "x"}}})
+	for _, tt := range []struct {
+		name  string
+		c     Command
+		stale bool
+	}{
+		{"a second live job of a pipeline", Command{Submit: &Submit{Job{Pipeline: "a", Plan: p}}}, false},
+		{"an epoch of an attempt that is over", Command{Open: &OpenEpoch{Job: job, Attempt: 1}}, true},
+		{"completion by an attempt that is over", Command{Complete: &CompleteEpoch{Job: job, Attempt: 1, Ref: checkpoint.Ref{Epoch: 2}}}, true},
+		{"completion of an epoch never opened", Command{Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 9}}}, false},
+		{"completion with another manifest", Command{Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 1, Hash: "y"}}}, true},
+		{"finishing an epoch that is not complete", Command{Finish: &FinishEpoch{Pipeline: "a", Epoch: 7}}, false},
+		{"an unknown job", Command{Attempt: &NewAttempt{Job: "job-x"}}, false},
+		{"an empty command", Command{}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before, err := m.Snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := m.Apply(tt.c)
+			if r.Err == nil || errors.Is(r.Err, ErrStale) != tt.stale {
+				t.Errorf("answer %v, want stale = %v", r.Err, tt.stale)
+			}
+			after, err := m.Snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(before, after) {
+				t.Errorf("the refused command changed the state:\n%s\n%s", before, after)
+			}
+		})
+	}
+	must(Command{Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 1, Hash: "x"}}}) // doubled: fine
+	other := plan(t, 64)
+	must(Command{Phase: &SetPhase{Job: job, Phase: Canceled}})
+	if r := m.Apply(Command{Submit: &Submit{Job{Pipeline: "a", Plan: other}}}); r.Err == nil {
+		t.Error("a pipeline changed its number of key groups")
+	}
+}
