@@ -95,3 +95,11 @@ func Name(name string) Option { return set("table_name", name) }
 // Description sets the table's description in its metadata. Option
 // table_description.
 func Description(text string) Option { return set("table_description", text) }
+
+// Compression sets how data files are compressed: "snappy" (the default), "zstd" or
+// "none". Option compression.
+func Compression(name string) Option { return set("compression", name) }
+
+// MaxOpenFiles bounds the data files, one per partition value, that a subtask has
+// open at once. Option max_open_files.
+func MaxOpenFiles(n int) Option { return set("max_open_files", strconv.Itoa(n)) }

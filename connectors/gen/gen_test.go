@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/weirstream/weir/connectors/gen"
+	"github.com/weirstream/weir/connectors/gen/driver"
+	"github.com/weirstream/weir/dataflow"
 )
 
 // The splits of a sequence together make each row once, whatever their number.
@@ -14,6 +16,9 @@ func TestSequence(t *testing.T) {
 	src := gen.Sequence(100, func(i int64) int64 { return i * 3 }, gen.Splits(7), gen.Rate(2.5))
 	if want := (map[string]string{"count": "100", "splits": "7", "rate": "2.5"}); src.Err != nil || !maps.Equal(src.Options, want) {
 		t.Errorf("got %v (%v), want %v", src.Options, src.Err, want)
+	}
+	if err := (driver.Source{}).Check(dataflow.Connector{Kind: src.Kind, Options: src.Options}, nil); err != nil {
+		t.Errorf("the driver refuses what the declaration offers: %v", err)
 	}
 	var all []int64
 	for k := range int64(7) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/connectors/kafka"
+	"github.com/weirstream/weir/connectors/kafka/driver"
+	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/stream"
 )
 
@@ -31,6 +33,10 @@ func TestSourceOptions(t *testing.T) {
 	}
 	if src.Err != nil || src.Kind != "kafka" || !maps.Equal(src.Options, want) {
 		t.Errorf("got %v (%v), want %v", src.Options, src.Err, want)
+	}
+	settings := map[string]string{"connections.kafka.other.bootstrap.servers": "localhost:9092"}
+	if err := (driver.Source{}).Check(dataflow.Connector{Kind: "kafka", Options: src.Options, Format: "json"}, settings); err != nil {
+		t.Errorf("the driver refuses what the declaration offers: %v", err)
 	}
 	specific := kafka.Pattern("x.*", stream.Text(), kafka.Start(kafka.AtOffsets(map[string]int64{"x/1": 4, "x/0": 3})))
 	if got := specific.Options["start_offsets"]; got != "x/0=3,x/1=4" || specific.Options["topic_pattern"] != "x.*" {
@@ -61,6 +67,10 @@ func TestHooks(t *testing.T) {
 		kafka.Deliver(kafka.AtLeastOnce), kafka.Format("avro"), kafka.RoundRobin(), kafka.TransactionalIDs("p", 3))
 	if sink.Err != nil || len(sink.Hooks) != 4 || sink.Format != "avro" {
 		t.Fatalf("got %+v", sink)
+	}
+	settings := map[string]string{"connections.kafka.default.bootstrap.servers": "localhost:9092"}
+	if err := (driver.Sink{}).Check(dataflow.Connector{Kind: "kafka", Options: sink.Options, Format: sink.Format}, settings); err != nil {
+		t.Errorf("the driver refuses what the declaration offers: %v", err)
 	}
 	r := row{A: 3}
 	p := reflect.ValueOf(&r).UnsafePointer()

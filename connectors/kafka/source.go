@@ -71,7 +71,9 @@ type Header struct {
 }
 
 // ValueField returns the field of a Message type that the codec decodes; ok is
-// false for types that are not a Message, whose rows are the value themselves.
+// false for types that are not a Message, whose rows are the value themselves. The
+// fields before Value lie where they do in every Message type, so that a driver may
+// set them through a *Message[struct{}].
 func ValueField(row reflect.Type) (value reflect.StructField, ok bool) {
 	message := reflect.TypeFor[Message[int]]()
 	if row.PkgPath() != message.PkgPath() || !strings.HasPrefix(row.Name(), "Message[") {
