@@ -130,7 +130,7 @@ func simulate(seed uint64) (s *sim, err error) {
 		}
 	}
 	for _, name := range []dataflow.OperatorID{"src", "other"} {
-		s.gens[name] = &fake.Gen{Splits: 1 + r.IntN(4), Rows: int64(20 + r.IntN(60)), Keys: uint64(1 + r.IntN(10)), Limit: func(int) int {
+		s.gens[name] = &fake.Gen{Splits: 1 + r.IntN(4), Rows: int64(20 + r.IntN(130)), Keys: uint64(1 + r.IntN(10)), Limit: func(int) int {
 			if n := r.IntN(8) - 2; n > 0 {
 				return n
 			}
@@ -212,15 +212,17 @@ func TestSimulation(t *testing.T) {
 	if *seedFlag != 0 {
 		first, last = *seedFlag, *seedFlag+1
 	}
-	var kills, epochs, aborts, steps int
+	var kills, epochs, aborts, steps, completed, midway int
 	for seed := first; seed < last; seed++ {
 		s, err := simulate(seed)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
+		completed, midway = completed+s.completed, midway+s.midway
 		kills, epochs, aborts, steps = kills+s.kills, epochs+s.epochs, aborts+s.cutAborts, steps+s.steps
 	}
-	t.Logf("%d seeds: %d steps, %d epochs, %d aborted after an ack, %d kills", last-first, steps, epochs, aborts, kills)
+	t.Logf("%d seeds: %d steps, %d epochs, %d complete, %d aborted after an ack, %d kills, %d restores while sources ran",
+		last-first, steps, epochs, completed, aborts, kills, midway)
 }
 
 // Without a safeguard the simulation finds wrong results: it is able to.

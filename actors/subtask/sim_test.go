@@ -42,11 +42,12 @@ type sim struct {
 	parts    map[dataflow.SubtaskID]dataflow.Part
 	manifest []dataflow.Part // of complete
 	complete dataflow.Epoch
+	patience int      // epochs are aborted the more rarely
+	fresh    bool     // complete has just become so
 	commits  []commit // complete and not committed, in order
 	done     map[dataflow.SubtaskID]bool
 
-	cutAborts, kills, epochs int
-	trace                    []string
+	cutAborts, kills, epochs, completed, midway int
 }
 
 type commit struct {
@@ -61,6 +62,7 @@ type node struct {
 	m      *subtask.Machine
 	store  *fake.Store
 	in     [][]channel.Item   // by input channel
+	speed  []int              // of input channels, as weight
 	credit [][]channel.Credit // by output channel
 	outs   []end
 	ins    []end
@@ -152,6 +154,10 @@ func (s *sim) deploy() error {
 	s.attempt++
 	s.nodes, s.byID, s.done = nil, map[dataflow.SubtaskID]*node{}, map[dataflow.SubtaskID]bool{}
 	s.open = false
+	s.patience = []int{2, 10, 50}[s.r.IntN(3)]
+	if s.complete > 0 && !s.finished(&dataflow.Chain{Operators: []dataflow.OperatorID{"src"}}) {
+		s.midway++
+	}
 	s.job = s.shape.build(s.r)
 	var err error
 	if s.plan, err = dataflow.MakePlan(s.job.G, 1+s.r.IntN(3), s.job.Groups); err != nil {
@@ -260,6 +266,7 @@ func (s *sim) wire(n *node, chain *dataflow.Chain, cfg *subtask.Config) {
 		pe := p.Edges[ch.Edge]
 		cfg.Ins = append(cfg.Ins, subtask.In{Channel: ch, Port: p.Graph.Edges[pe.Edge].ToPort})
 		from := dataflow.SubtaskID{Chain: pe.From, Index: ch.From}
+		n.speed = append(n.speed, []int{1, 1, 4, 16}[s.r.IntN(4)])
 		n.ins = append(n.ins, end{s.byID[from], slices.Index(p.Outputs(from), ch)})
 	}
 	for _, ch := range p.Outputs(n.id) {
@@ -314,7 +321,7 @@ func (s *sim) choices() (all []choice) {
 	for _, n := range s.nodes {
 		for i := range n.in {
 			if len(n.in[i]) > 0 {
-				add(4, func() error {
+				add(n.speed[i], func() error {
 					it := n.in[i][0]
 					n.in[i] = n.in[i][1:]
 					n.m.Receive(i, it)
@@ -358,10 +365,11 @@ func (s *sim) choices() (all []choice) {
 		add(2, func() error { return s.commit() })
 	}
 	if s.faults {
-		if s.open {
+		if s.open && s.r.IntN(s.patience) == 0 {
 			add(1, func() error { s.abort(); return nil })
 		}
-		if s.r.IntN(20) == 0 {
+		if s.r.IntN(20) == 0 || s.fresh && s.r.IntN(4) == 0 {
+			s.fresh = false
 			add(2, func() error { s.kills++; return s.deploy() })
 		}
 	}
@@ -381,7 +389,8 @@ func (s *sim) openEpoch() error {
 
 func (s *sim) completeEpoch() error {
 	s.open = false
-	s.complete = s.epoch
+	s.completed++
+	s.complete, s.fresh = s.epoch, true
 	s.manifest = nil
 	var handles []dataflow.CommitHandle
 	for _, n := range s.nodes {
