@@ -1,0 +1,172 @@
+package driver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/deltalake"
+	"github.com/weirstream/weir/internal/failpoint"
+	"github.com/weirstream/weir/stream/spi"
+)
+
+// lookBack is how many commits are searched for the one that recorded an epoch.
+const lookBack = 64
+
+// A committer adds the files of an epoch in one commit.
+type committer struct {
+	*opened
+	env  spi.Env
+	app  string
+	spec *deltalake.FileSpec
+	mine dataflow.Epoch // newest epoch that this committer committed itself
+}
+
+// OpenCommitter opens or creates the table.
+func (s Sink) OpenCommitter(ctx context.Context, env spi.Env) (spi.Committer, error) {
+	o, err := s.open(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	return &committer{opened: o, env: env, app: string(env.Pipeline) + "/" + string(env.Operator), spec: o.snap.FileSpec()}, nil
+}
+
+// Check refuses to go on from an epoch that the table is ahead of.
+func (c *committer) Check(ctx context.Context, restored dataflow.Epoch) error {
+	snap, err := c.table.Refresh(ctx)
+	if err != nil {
+		return explain(c.cfg, err)
+	}
+	if failpoint.Off(failpoint.TxnCheck) {
+		return nil
+	}
+	if have, ok := snap.TxnVersion(c.app); ok && have > int64(restored) {
+		from := fmt.Sprintf("is restored from epoch %d", restored)
+		if restored == 0 {
+			from = "starts without a checkpoint (epoch 0)"
+		}
+		return fmt.Errorf("%s: table %q already holds epoch %d of %q, but the job %s: its rows would be missing or twice: restore a checkpoint of epoch %d or later, write to another table, or run under another name (--name) or with --new-pipeline: %w",
+			who, c.cfg.path, have, c.app, from, have, spi.ErrStop)
+	}
+	return nil
+}
+
+// commitNote is what a commit says of itself in its user metadata, so that a
+// repeat can tell its own commit from another job's.
+type commitNote struct {
+	Pipeline string `json:"pipeline"`
+	Sink     string `json:"sink"`
+	Epoch    uint64 `json:"epoch"`
+	Files    string `json:"files"` // digest of the paths added
+}
+
+// Commit adds the files of an epoch, unless the table has the epoch already.
+func (c *committer) Commit(ctx context.Context, epoch dataflow.Epoch, handles []dataflow.CommitHandle) (string, error) {
+	var adds []*deltalake.AddFile
+	rows, bytes := int64(0), int64(0)
+	for _, h := range handles {
+		var f files
+		if err := json.Unmarshal(h.Data, &f); err != nil {
+			return "", fmt.Errorf("%s: table %q: the files that subtask %d prepared in epoch %d cannot be read: %w: %w", who, c.cfg.path, h.Subtask, h.Epoch, err, spi.ErrStop)
+		}
+		adds = append(adds, f.Adds...)
+		rows += f.Rows
+	}
+	if len(adds) == 0 {
+		return "nothing to commit", nil
+	}
+	for _, a := range adds {
+		bytes += a.Size
+	}
+	note := commitNote{string(c.env.Pipeline), string(c.env.Operator), uint64(epoch), digest(adds)}
+	text, err := json.Marshal(note)
+	if err != nil {
+		return "", err
+	}
+	tx := deltalake.Commit{
+		Operation: "STREAMING UPDATE", Parameters: map[string]string{"outputMode": "Append", "queryId": string(c.env.Pipeline), "epochId": strconv.FormatUint(uint64(epoch), 10)},
+		Metrics:      map[string]string{"numAddedFiles": strconv.Itoa(len(adds)), "numOutputRows": strconv.FormatInt(rows, 10), "numOutputBytes": strconv.FormatInt(bytes, 10)},
+		UserMetadata: string(text), AppID: c.app, AppVersion: int64(epoch), Adds: adds, Spec: c.spec,
+	}
+	if failpoint.Off(failpoint.TxnCheck) {
+		tx.AppID = ""
+	}
+	hit := []failpoint.Field{failpoint.Int("epoch", int64(epoch)), failpoint.Int("records", rows)}
+	failpoint.Hit(failpoint.DeltaBeforePut, hit...)
+	r, err := c.table.Commit(ctx, tx)
+	if err != nil {
+		return "", c.refused(epoch, err)
+	}
+	if r.AlreadyCommitted {
+		return c.already(ctx, epoch, note, r)
+	}
+	failpoint.Hit(failpoint.DeltaAfterPut, hit...)
+	c.mine = epoch
+	if r.Upkeep != nil {
+		c.env.Log.Warn("delta sink: upkeep of the table failed and is tried again", "table", c.cfg.path, "version", r.Version, "error", r.Upkeep)
+	}
+	return fmt.Sprintf("version %d", r.Version), nil
+}
+
+// refused sorts errors of a commit: what a repeat cannot cure stops the job.
+func (c *committer) refused(epoch dataflow.Epoch, err error) error {
+	var conflict *deltalake.ConflictError
+	var unsupported *deltalake.UnsupportedError
+	if errors.As(err, &conflict) || errors.As(err, &unsupported) {
+		return fmt.Errorf("%s: table %q: epoch %d cannot be committed, for the table was changed since its files were written: %w: undo the change, or restore an older checkpoint: %w", who, c.cfg.path, epoch, err, spi.ErrStop)
+	}
+	return explain(c.cfg, err)
+}
+
+// already handles an epoch that the table has: a repeat of ours is fine, another
+// job under our name is not.
+func (c *committer) already(ctx context.Context, epoch dataflow.Epoch, note commitNote, r *deltalake.CommitResult) (string, error) {
+	have, _ := r.Snapshot.TxnVersion(c.app)
+	if have > int64(epoch) && dataflow.Epoch(have) > c.mine {
+		return "", c.twoJobs(fmt.Sprintf("has epoch %d while this job commits epoch %d", have, epoch))
+	}
+	history, err := c.table.History(ctx, lookBack)
+	if err != nil {
+		return "", explain(c.cfg, err)
+	}
+	for _, h := range history {
+		var other commitNote
+		if json.Unmarshal([]byte(h.Info.UserMetadata), &other) != nil || other.Epoch != note.Epoch || other.Pipeline != note.Pipeline || other.Sink != note.Sink {
+			continue
+		}
+		if other != note {
+			return "", c.twoJobs(fmt.Sprintf("has an epoch %d with other files, in version %d", epoch, h.Version))
+		}
+		c.mine = max(c.mine, epoch)
+		return fmt.Sprintf("version %d", h.Version), nil
+	}
+	return fmt.Sprintf("version %d or before", r.Version), nil
+}
+
+func (c *committer) twoJobs(what string) error {
+	return fmt.Errorf("%s: table %q %s: another job writes it as %q too: give one of them another name (--name): %w", who, c.cfg.path, what, c.app, spi.ErrStop)
+}
+
+// digest identifies a set of files.
+func digest(adds []*deltalake.AddFile) string {
+	paths := make([]string, len(adds))
+	for i, a := range adds {
+		paths[i] = a.Path
+	}
+	slices.Sort(paths)
+	h := sha256.New()
+	for _, p := range paths {
+		h.Write([]byte(p))
+		h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Close has nothing to release.
+func (c *committer) Close() error { return nil }

@@ -1,0 +1,16 @@
+// Package driver implements the delta connector: a sink that appends rows to a
+// Delta table, exactly once.
+//
+// A writer copies rows out of batches into column vectors by address, one batch
+// per set of partition values, and hands them to one goroutine per subtask that
+// encodes Parquet. Prepare closes the files and hands over the actions that would
+// add them. The committer of the sink adds all files of an epoch in one commit
+// with txn(appId = pipeline/sink, version = epoch), which makes it idempotent.
+//
+// Concurrency: a Writer belongs to its subtask's turn; the mutex of its filer
+// guards what they share. A Committer is used by one goroutine.
+//
+// Durability: a file is durable when Prepare answers, rows are in the table when
+// Commit does. Files of aborted epochs ride with the next complete one; files that
+// no epoch names are orphans, which vacuum removes.
+package driver

@@ -1,0 +1,118 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weirstream/weir/connectors/internal/option"
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/deltalake"
+)
+
+const who = "delta sink"
+
+// The options of a declaration, besides table properties, whose names have dots.
+func options() []option.Option {
+	return []option.Option{
+		{Name: "path", Required: true},
+		{Name: "partition_by"},
+		{Name: "merge_schema", Type: option.Switch},
+		{Name: "target_file_size", Type: option.Size, Min: 1 << 10},
+		{Name: "commit_interval", Type: option.Span},
+		{Name: "table_name"},
+		{Name: "table_description"},
+		{Name: "compression", Type: option.Choice, Choices: []string{"snappy", "zstd", "none"}},
+		{Name: "max_open_files", Type: option.Whole, Min: 1},
+	}
+}
+
+// config is a checked declaration.
+type config struct {
+	path        string // as declared, for people
+	location    string // a folder or a URL
+	partitionBy []string
+	merge       bool
+	fileSize    int64
+	interval    time.Duration
+	name        string
+	description string
+	compression deltalake.Compression
+	openFiles   int
+	properties  map[string]string
+}
+
+// knownPrefixes begin the names of table properties; whether Delta knows the
+// property is for the table to say.
+var knownPrefixes = []string{"delta.", "weir.", "spark."}
+
+// read checks a declaration and reports all faults at once.
+func read(c dataflow.Connector, settings map[string]string) (*config, error) {
+	properties := map[string]string{}
+	o, err := option.Read(who, options(), c.Options, func(name, v string) (bool, error) {
+		if !strings.Contains(name, ".") {
+			return false, nil
+		}
+		properties[name] = v
+		if !slices.ContainsFunc(knownPrefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {
+			return true, fmt.Errorf("%q is not a table property: they begin with delta., such as delta.appendOnly", name)
+		}
+		return true, nil
+	})
+	errs := []error{err}
+	cfg := &config{
+		path:        o.Text("path", ""),
+		partitionBy: o.List("partition_by"),
+		merge:       o.Switch("merge_schema", false),
+		fileSize:    o.Size("target_file_size", 128<<20),
+		interval:    o.Span("commit_interval", 0),
+		name:        o.Text("table_name", ""),
+		description: o.Text("table_description", ""),
+		openFiles:   int(o.Whole("max_open_files", 32)),
+		properties:  properties,
+	}
+	switch o.Text("compression", "snappy") {
+	case "zstd":
+		cfg.compression = deltalake.Zstd
+	case "none":
+		cfg.compression = deltalake.Uncompressed
+	}
+	if cfg.path != "" {
+		if cfg.location, err = locate(cfg.path, settings["lake.root"]); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// locate resolves a table's path against the lake's root.
+func locate(path, root string) (string, error) {
+	switch {
+	case strings.Contains(path, "://"), filepath.IsAbs(path):
+		return path, nil
+	case root == "":
+		return "", fmt.Errorf("%s: path %q is relative but lake.root is not set: set lake.root, or give an absolute path or URL", who, path)
+	case !filepath.IsLocal(filepath.FromSlash(path)):
+		return "", fmt.Errorf("%s: path %q leaves the lake: give a path below lake.root %s", who, path, root)
+	case strings.Contains(root, "://"):
+		return strings.TrimSuffix(root, "/") + "/" + strings.Trim(path, "/"), nil
+	}
+	return filepath.Join(root, filepath.FromSlash(path)), nil
+}
+
+// differing lists the declared properties that an existing table has otherwise.
+func (c *config) differing(have map[string]string) (out []string) {
+	for _, k := range slices.Sorted(maps.Keys(c.properties)) {
+		if have[k] != c.properties[k] {
+			out = append(out, k)
+		}
+	}
+	return out
+}

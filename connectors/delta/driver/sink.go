@@ -1,0 +1,364 @@
+package driver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unsafe"
+
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/deltalake"
+	"github.com/weirstream/weir/internal/codec"
+	"github.com/weirstream/weir/internal/failpoint"
+	"github.com/weirstream/weir/stream/spi"
+)
+
+const (
+	runRows   = 1024    // rows converted between two looks at the room
+	batchRows = 8192    // rows at which a batch goes to the filer
+	batchData = 4 << 20 // bytes of one column at which it does
+)
+
+// Sink is the spi.SinkDriver of kind "delta". The zero value keeps tables in
+// folders.
+type Sink struct {
+	// Store opens the store of a table that is not a folder of this machine; nil
+	// refuses such.
+	Store func(ctx context.Context, location string, settings map[string]string) (deltalake.Store, error)
+}
+
+// Check refuses unknown options, wrong types and paths that cannot be resolved.
+func (s Sink) Check(c dataflow.Connector, settings map[string]string) error {
+	_, err := read(c, settings)
+	return err
+}
+
+// store opens the store at the declared place.
+func (s Sink) store(ctx context.Context, cfg *config, settings map[string]string) (deltalake.Store, error) {
+	folder, isFile := strings.CutPrefix(cfg.location, "file://")
+	if isFile || !strings.Contains(cfg.location, "://") {
+		return deltalake.NewFolderStore(folder), nil
+	}
+	if s.Store == nil {
+		scheme, _, _ := strings.Cut(cfg.location, "://")
+		return nil, fmt.Errorf("%s: table %q is at %s, but this worker opens no %s:// stores", who, cfg.path, cfg.location, scheme)
+	}
+	st, err := s.Store(ctx, cfg.location, settings)
+	if err != nil {
+		return nil, fmt.Errorf("%s: table %q: %w", who, cfg.path, err)
+	}
+	return st, nil
+}
+
+// opened is a table that fits the rows.
+type opened struct {
+	cfg   *config
+	table *deltalake.Table
+	snap  *deltalake.Snapshot
+	cols  []codec.Column
+}
+
+// open creates or opens the table and refuses rows that do not fit it.
+func (s Sink) open(ctx context.Context, env spi.Env) (*opened, error) {
+	cfg, err := read(env.Connector, env.Settings)
+	if err != nil {
+		return nil, err
+	}
+	cols, err := codec.Columns(env.Elem)
+	if err != nil {
+		return nil, fmt.Errorf("%s: table %q: %w", who, cfg.path, err)
+	}
+	schema := schemaOf(cols)
+	for _, p := range cfg.partitionBy {
+		if columnFor(cols, p) == nil {
+			return nil, fmt.Errorf("%s: table %q: partition_by names %q, which rows of %v do not have", who, cfg.path, p, env.Elem)
+		}
+	}
+	store, err := s.store(ctx, cfg, env.Settings)
+	if err != nil {
+		return nil, err
+	}
+	t, err := deltalake.Create(ctx, store, deltalake.CreateOptions{
+		Schema: schema, PartitionColumns: cfg.partitionBy, Properties: cfg.properties, Name: cfg.name, Description: cfg.description,
+		IfNotExists: true, Table: deltalake.TableOptions{Engine: "weir"},
+	})
+	if err != nil {
+		return nil, explain(cfg, err)
+	}
+	o := &opened{cfg: cfg, table: t, cols: cols}
+	if o.snap, err = t.Refresh(ctx); err != nil {
+		return nil, explain(cfg, err)
+	}
+	return o, o.fit(ctx, env, schema)
+}
+
+// fit brings schema and table together, or says why they are not.
+func (o *opened) fit(ctx context.Context, env spi.Env, schema *deltalake.Schema) (err error) {
+	have := o.snap.Metadata().PartitionColumns
+	if len(o.cfg.partitionBy) > 0 && !slices.EqualFunc(have, o.cfg.partitionBy, strings.EqualFold) {
+		return fmt.Errorf("%s: table %q is partitioned by [%s], the job says [%s]: correct partition_by, or write to a new table", who, o.cfg.path, strings.Join(have, ", "), strings.Join(o.cfg.partitionBy, ", "))
+	}
+	if o.cfg.merge && len(mismatches(o.snap.Schema().Fields, schema.Fields, "")) > 0 {
+		if o.snap, err = o.table.EvolveSchema(ctx, schema); err != nil {
+			return explain(o.cfg, err)
+		}
+	}
+	if bad := mismatches(o.snap.Schema().Fields, schema.Fields, ""); len(bad) > 0 {
+		cure := "change the rows, or write to a new table"
+		if !o.cfg.merge && slices.ContainsFunc(bad, func(s string) bool { return strings.HasSuffix(s, "is not in the table") }) {
+			cure = "set merge_schema to add columns, or change the rows"
+		}
+		return fmt.Errorf("%s: table %q does not fit rows of %v: %s: %s", who, o.cfg.path, env.Elem, strings.Join(bad, "; "), cure)
+	}
+	if diff := o.cfg.differing(o.snap.Metadata().Configuration); len(diff) > 0 {
+		env.Log.Warn("delta sink: the table exists already and keeps its own properties", "table", o.cfg.path, "differing", diff)
+	}
+	return nil
+}
+
+// A writer is the spi.Writer of one subtask.
+type writer struct {
+	env     spi.Env
+	cfg     *config
+	cancel  context.CancelFunc
+	filer   *filer
+	split   *splitter // nil: the table is not partitioned
+	whole   *part     // of a table that is not partitioned
+	fillers []filler
+	touched []*part
+	index   []int32 // 0, 1, 2, ...
+	ctx     context.Context
+
+	held  []*deltalake.AddFile // durable, waiting for commit_interval; owned by the filer after Start
+	since int64                // processing time at which rows began to wait; 0: none do
+}
+
+// writerState is what a writer keeps in the checkpoint.
+type writerState struct {
+	Held  []*deltalake.AddFile `json:"held,omitempty"` // files that wait for commit_interval
+	Since int64                `json:"since,omitempty"`
+}
+
+// files is a commit handle.
+type files struct {
+	Adds []*deltalake.AddFile `json:"adds"`
+	Rows int64                `json:"rows"`
+}
+
+// OpenWriter opens or creates the table, refuses what does not fit it, and makes
+// the writer of one subtask.
+func (s Sink) OpenWriter(ctx context.Context, env spi.Env, restored map[int][]byte) (spi.Writer, error) {
+	o, err := s.open(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	if err := probe(ctx, o); err != nil {
+		return nil, err
+	}
+	spec := o.snap.FileSpec()
+	w := &writer{env: env, cfg: o.cfg}
+	for i := range spec.DataSchema().Fields {
+		f := &spec.DataSchema().Fields[i]
+		w.fillers = append(w.fillers, compile(columnFor(o.cols, f.Name), f.Type))
+	}
+	if len(spec.PartitionFields()) > 0 {
+		if w.split, err = newSplitter(o.cols, spec.PartitionFields()); err != nil {
+			return nil, err
+		}
+	} else {
+		w.whole = &part{values: map[string]*string{}}
+	}
+	if err := w.restore(restored); err != nil {
+		return nil, err
+	}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	w.filer = newFiler(w.ctx, o.cfg, o.table, spec, env.Wake, env.Count)
+	return w, nil
+}
+
+// probe writes a file and drops it, to find a read-only place before the first
+// epoch does.
+func probe(ctx context.Context, o *opened) error {
+	f, err := o.table.Store().Create(ctx, "_weir_probe-"+o.snap.Metadata().ID)
+	if err == nil {
+		_, err = f.Write([]byte("weir"))
+		err = errors.Join(err, f.Abort())
+	}
+	if err != nil {
+		return explain(o.cfg, err)
+	}
+	return nil
+}
+
+// restore takes up files that former subtasks held back.
+func (w *writer) restore(restored map[int][]byte) error {
+	for former, b := range restored {
+		if former%w.env.Parallelism != w.env.Index || len(b) == 0 {
+			continue
+		}
+		var st writerState
+		if err := json.Unmarshal(b, &st); err != nil {
+			return fmt.Errorf("%s: table %q: restored state of subtask %d is damaged: %w", who, w.cfg.path, former, err)
+		}
+		w.held = append(w.held, st.Held...)
+		if w.since == 0 || st.Since != 0 && st.Since < w.since {
+			w.since = st.Since
+		}
+	}
+	slices.SortFunc(w.held, func(a, b *deltalake.AddFile) int { return strings.Compare(a.Path, b.Path) })
+	return nil
+}
+
+// Start has nothing to wait for.
+func (w *writer) Start(context.Context) error { return nil }
+
+// Write copies rows into column vectors and hands full ones to the filer.
+func (w *writer) Write(b spi.Batch, from int) (consumed int, err error) {
+	if err := w.filer.failed(); err != nil {
+		return 0, err
+	}
+	if w.since == 0 && from < b.Len() {
+		w.since = max(1, w.env.Now())
+	}
+	for from < b.Len() && !w.filer.full() {
+		n := min(runRows, b.Len()-from)
+		if err := w.run(b, from, n); err != nil {
+			return consumed, err
+		}
+		from += n
+		consumed += n
+	}
+	return consumed, nil
+}
+
+// run copies n rows.
+func (w *writer) run(b spi.Batch, from, n int) error {
+	for len(w.index) < n {
+		w.index = append(w.index, int32(len(w.index)))
+	}
+	rows := rowsAt{size: b.Elem().Size(), at: w.index[:n]}
+	rows.base = unsafe.Add(b.Base(), uintptr(from)*rows.size)
+	if w.split == nil {
+		return w.copy(w.whole, &rows)
+	}
+	w.split.tick++
+	touched := w.touched[:0]
+	for i := range n {
+		p, err := w.split.find(rows.row(i))
+		if err != nil {
+			return err
+		}
+		if len(p.rows) == 0 {
+			touched = append(touched, p)
+		}
+		p.rows = append(p.rows, int32(i))
+	}
+	w.touched = touched
+	for _, p := range touched {
+		p.used = w.split.tick
+		rows.at = p.rows
+		if err := w.copy(p, &rows); err != nil {
+			return err
+		}
+		p.rows = p.rows[:0]
+	}
+	for len(w.split.parts) > w.cfg.openFiles {
+		p := w.split.oldest()
+		w.flush(p)
+		w.filer.send(command{part: p})
+		w.split.forget(p)
+	}
+	return nil
+}
+
+// copy appends rows to the batch of a part.
+func (w *writer) copy(p *part, rows *rowsAt) error {
+	if p.batch == nil {
+		p.batch = w.filer.batch()
+	}
+	large := false
+	for i, fill := range w.fillers {
+		v := p.batch.Columns[i]
+		if err := fill(v, rows); err != nil {
+			return err
+		}
+		large = large || len(v.Data) >= batchData
+	}
+	p.batch.Len += len(rows.at)
+	if large || p.batch.Len >= batchRows {
+		w.flush(p)
+	}
+	return nil
+}
+
+// flush hands a part's rows to the filer.
+func (w *writer) flush(p *part) {
+	if p.batch != nil && p.batch.Len > 0 {
+		w.filer.send(command{part: p, batch: p.batch})
+		p.batch = nil
+	}
+}
+
+// Prepare closes all files. Files are handed to the committer with the first
+// epoch after commit_interval, or with the last; until then they are kept in the
+// writer's state.
+func (w *writer) Prepare(epoch dataflow.Epoch, last bool, done func(spi.Prepared, error)) {
+	if w.split == nil {
+		w.flush(w.whole)
+	} else {
+		for _, p := range w.split.parts {
+			w.flush(p)
+		}
+	}
+	since := w.since
+	due := last || w.cfg.interval == 0 || since != 0 && w.env.Now()-since >= w.cfg.interval.Microseconds()
+	if due {
+		w.since = 0
+	}
+	w.filer.send(command{answer: func(adds []*deltalake.AddFile, rows int64, err error) {
+		if err != nil {
+			done(spi.Prepared{}, err)
+			return
+		}
+		if rows > 0 {
+			failpoint.Hit(failpoint.DeltaFilesClosed, failpoint.Int("epoch", int64(epoch)), failpoint.Int("records", rows))
+		}
+		done(w.prepared(adds, rows, due, since))
+	}})
+}
+
+// prepared decides between handing over and holding back; it runs on the filer.
+func (w *writer) prepared(adds []*deltalake.AddFile, rows int64, due bool, since int64) (p spi.Prepared, err error) {
+	w.held = append(w.held, adds...)
+	if !due {
+		p.Writer, err = json.Marshal(writerState{Held: w.held, Since: since})
+		return p, err
+	}
+	if len(w.held) > 0 {
+		rows = 0
+		for _, a := range w.held {
+			n, _ := a.NumRecords()
+			rows += n
+		}
+		var h []byte
+		if h, err = json.Marshal(files{Adds: w.held, Rows: rows}); err != nil {
+			return p, err
+		}
+		p.Handles = [][]byte{h}
+	}
+	w.held = nil
+	return p, nil
+}
+
+// Finished needs nothing: the files belong to the table.
+func (w *writer) Finished(dataflow.Epoch) {}
+
+// Close drops the files that were not prepared.
+func (w *writer) Close() error {
+	w.cancel()
+	w.filer.stop()
+	return nil
+}
