@@ -8,7 +8,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/deltalake"
 	"github.com/weirstream/weir/internal/codec"
 )
