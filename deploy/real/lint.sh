@@ -46,7 +46,8 @@ mapfile -t folders < <(go list -e -f '{{.Dir}}' "$@")
 mapfile -t files < <(find "${folders[@]}" -maxdepth 1 -name '*.go')
 check gofmt gofmt -l "${files[@]}"
 check "go vet" go vet "$@"
-check staticcheck "$bin" "$@"
+# ST1005: errors of options begin with the name of the field, which is exported.
+check staticcheck "$bin" -checks inherit,-ST1005 "$@"
 check "house rules" go test -count=1 ./internal/lint
 if command -v shellcheck >/dev/null; then
 	check shellcheck shellcheck deploy/real/*.sh
