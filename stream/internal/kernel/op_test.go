@@ -209,3 +209,20 @@ func benchRunner(b *testing.B, r spi.Runner) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1024, "ns/row")
 }
+
+func BenchmarkFlatMapSingleRow(b *testing.B) {
+	r := NewFlatMap(func(v int) iter.Seq[int] {
+		return func(yield func(int) bool) { yield(v) }
+	})
+	in := NewRows[int](1)
+	in.Add(1, 1)
+	if err := r.Open(wideHost{}, nil); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if n, _ := r.Step(0, in, 0); n != 1 {
+			b.Fatal(n)
+		}
+	}
+}
