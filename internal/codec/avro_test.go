@@ -336,14 +336,14 @@ func BenchmarkAvro(b *testing.B) {
 	row := flatValue
 	enc, _ := c.Append(nil, unsafe.Pointer(&row))
 	b.Run("Append", func(b *testing.B) {
-		b.ReportAllocs()
+		defer cpuPerOp(b)()
 		buf := make([]byte, 0, 1024)
 		for b.Loop() {
 			buf, _ = c.Append(buf[:0], unsafe.Pointer(&row))
 		}
 	})
 	b.Run("Decode", func(b *testing.B) {
-		b.ReportAllocs()
+		defer cpuPerOp(b)()
 		arena := new(spi.Arena)
 		out := make([]flatRow, 1024)
 		for i := 0; b.Loop(); i++ {

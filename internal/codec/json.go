@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"reflect"
@@ -22,6 +23,7 @@ type jsonNode struct {
 	key    *jsonNode
 	quoted bool      // ",string": in a string
 	epoch  epochUnit // kTime
+	detour bool      // mode or quoted: not read by kind alone
 }
 
 type jsonField struct {
@@ -31,6 +33,38 @@ type jsonField struct {
 	node *jsonNode
 	omit jsonOmit
 	i    int // its index
+
+	// The first and the last 8 bytes of key as words, head under a mask where key is
+	// shorter: they tell most names apart without a call.
+	head, mask, tail uint64
+}
+
+func newJSONField(f field, i int, n *jsonNode) jsonField {
+	j := jsonField{name: f.name, key: string(appendJSONString(nil, f.name)) + ":", off: f.off, node: n, omit: f.omit, i: i}
+	var b [8]byte
+	copy(b[:], j.key)
+	j.head, j.mask = binary.LittleEndian.Uint64(b[:]), ^uint64(0)
+	if len(j.key) < 8 {
+		j.mask = 1<<(8*len(j.key)) - 1
+	} else {
+		j.tail = binary.LittleEndian.Uint64([]byte(j.key[len(j.key)-8:]))
+	}
+	return j
+}
+
+// is reports whether key stands at src[i:], of which word are the first 8 bytes.
+func (f *jsonField) is(src []byte, i int, word uint64) bool {
+	if word&f.mask != f.head {
+		return false
+	}
+	n := len(f.key)
+	if n <= 8 {
+		return true
+	}
+	if n > len(src)-i || binary.LittleEndian.Uint64(src[i+n-8:]) != f.tail {
+		return false
+	}
+	return n <= 16 || string(src[i+8:i+n-8]) == f.key[8:n-8]
 }
 
 // A jsonCodec reads and writes values as JSON objects, arrays and scalars.
@@ -98,7 +132,7 @@ func (c *jsonCompiler) node(s *shape, path string) *jsonNode {
 	if n := c.nodes[s]; n != nil {
 		return n
 	}
-	n := &jsonNode{kind: s.kind, mode: s.jsonIn, modeTo: s.jsonTo, shape: s}
+	n := &jsonNode{kind: s.kind, mode: s.jsonIn, modeTo: s.jsonTo, shape: s, detour: s.jsonIn != jsonPlain}
 	c.nodes[s] = n
 	switch s.kind {
 	case kPtr, kSlice, kArray:
@@ -117,7 +151,7 @@ func (c *jsonCompiler) node(s *shape, path string) *jsonNode {
 			fn := c.field(f, path+"."+f.path)
 			i := len(n.fields)
 			n.index[f.name] = i
-			n.fields = append(n.fields, jsonField{name: f.name, key: string(appendJSONString(nil, f.name)) + ":", off: f.off, node: fn, omit: f.omit, i: i})
+			n.fields = append(n.fields, newJSONField(f, i, fn))
 		}
 	}
 	return n
@@ -143,7 +177,7 @@ func (c *jsonCompiler) field(f field, path string) *jsonNode {
 		case at.kind == kString:
 			c.errs = append(c.errs, fmt.Errorf("codec: %s: the json option string on a string is not supported: drop it", path))
 		case at.kind <= kFloat64:
-			at.quoted = true
+			at.quoted, at.detour = true, true
 		}
 	}
 	return &own
@@ -247,12 +281,15 @@ func (r *jsonReader) object(n *jsonNode, i int, p unsafe.Pointer) int {
 	}
 	for next := 0; ; {
 		var f *jsonField
-		for try := next; try < len(n.fields) && try < next+4; try++ {
-			c := &n.fields[try]
-			if len(src)-i > len(c.key) && string(src[i:i+len(c.key)]) == c.key {
-				f = c
-				i += len(c.key)
-				break
+		if len(src)-i >= 8 {
+			word := binary.LittleEndian.Uint64(src[i:])
+			ahead := n.fields[min(next, len(n.fields)):min(next+4, len(n.fields))]
+			for k := range ahead {
+				if ahead[k].is(src, i, word) {
+					f = &ahead[k]
+					i += len(f.key)
+					break
+				}
 			}
 		}
 		if f == nil {

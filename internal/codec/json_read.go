@@ -18,13 +18,13 @@ func (r *jsonReader) value(n *jsonNode, i int, p unsafe.Pointer) int {
 	if i >= len(r.src) {
 		return r.want(i, "a value")
 	}
-	if n.mode != jsonPlain {
-		return r.custom(n, i, p)
-	}
-	if r.src[i] == 'n' {
-		return r.null(n, i, p)
-	}
-	if n.quoted {
+	if n.detour || r.src[i] == 'n' {
+		switch {
+		case n.mode != jsonPlain:
+			return r.custom(n, i, p)
+		case r.src[i] == 'n':
+			return r.null(n, i, p)
+		}
 		return r.inString(n, i, p)
 	}
 	switch n.kind {
@@ -96,7 +96,7 @@ func (r *jsonReader) inString(n *jsonNode, i int, p unsafe.Pointer) int {
 		return r.want(i, "a number or boolean within a string")
 	}
 	plain := *n
-	plain.quoted = false
+	plain.quoted, plain.detour = false, false
 	at := i
 	if i = r.value(&plain, i+1, p); i < 0 {
 		return -1

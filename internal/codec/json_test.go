@@ -416,7 +416,7 @@ func BenchmarkJSON(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Run("Decode", func(b *testing.B) {
-		b.ReportAllocs()
+		defer cpuPerOp(b)()
 		arena := new(spi.Arena)
 		rows := make([]bidRow, 1024)
 		for i := 0; b.Loop(); i++ {
@@ -426,7 +426,7 @@ func BenchmarkJSON(b *testing.B) {
 		}
 	})
 	b.Run("DecodeStandard", func(b *testing.B) {
-		b.ReportAllocs()
+		defer cpuPerOp(b)()
 		for b.Loop() {
 			var row bidRow
 			if err := json.Unmarshal(src, &row); err != nil {
@@ -435,7 +435,7 @@ func BenchmarkJSON(b *testing.B) {
 		}
 	})
 	b.Run("DecodeGoccy", func(b *testing.B) {
-		b.ReportAllocs()
+		defer cpuPerOp(b)()
 		for b.Loop() {
 			var row bidRow
 			if err := gojson.Unmarshal(src, &row); err != nil {
@@ -448,20 +448,20 @@ func BenchmarkJSON(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Run("Append", func(b *testing.B) {
-		b.ReportAllocs()
+		defer cpuPerOp(b)()
 		var buf []byte
 		for b.Loop() {
 			buf, _ = c.Append(buf[:0], unsafe.Pointer(&row))
 		}
 	})
 	b.Run("AppendStandard", func(b *testing.B) {
-		b.ReportAllocs()
+		defer cpuPerOp(b)()
 		for b.Loop() {
 			_, _ = json.Marshal(&row)
 		}
 	})
 	b.Run("AppendGoccy", func(b *testing.B) {
-		b.ReportAllocs()
+		defer cpuPerOp(b)()
 		for b.Loop() {
 			_, _ = gojson.Marshal(&row)
 		}
