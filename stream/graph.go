@@ -113,6 +113,9 @@ func addOp[Out any](g *Graph, o opSpec, uses ...Use) Stream[Out] {
 
 // add adds an operator with its outputs as they stand.
 func (g *Graph) add(o *opSpec, uses ...Use) *opSpec {
+	if g == nil {
+		panic(fmt.Sprintf("operator %q reads a stream that no operator made: pass what Read or an operator returned", o.name))
+	}
 	if o.kind == "" {
 		o.kind = dataflow.KindOp
 	}

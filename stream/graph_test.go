@@ -78,3 +78,15 @@ func TestFaults(t *testing.T) {
 		}
 	}
 }
+
+// A panic of the build function, such as for a stream that does not exist, is an
+// error.
+func TestBuildPanics(t *testing.T) {
+	_, err := Build(nil, func(g *Graph) error {
+		Discard(Stream[int]{}, "nowhere")
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), `operator "nowhere" reads a stream that no operator made`) {
+		t.Errorf("got %v", err)
+	}
+}
