@@ -111,6 +111,7 @@ type FileWriter struct {
 	values map[string]*string
 	out    *lazyWriter
 	pq     *pqWriter
+	rules  []constraint
 	err    error
 }
 
@@ -126,6 +127,9 @@ func NewFileWriter(ctx context.Context, store Store, spec *FileSpec, partition m
 		return nil, err
 	}
 	w := &FileWriter{ctx: ctx, store: store, spec: spec, opts: opts, values: map[string]*string{}}
+	if w.rules, err = spec.constraints(); err != nil {
+		return nil, err
+	}
 	var dir []string
 	for i := range spec.partition {
 		f := &spec.partition[i]
@@ -176,6 +180,18 @@ func (w *FileWriter) Write(b *Batch) error {
 	return w.err
 }
 
+// rule checks the table's constraints.
+func (w *FileWriter) rule(b *Batch) error {
+	if len(w.rules) == 0 || b.Len == 0 {
+		return nil
+	}
+	all, err := w.withPartition(b)
+	if err != nil {
+		return err
+	}
+	return checkConstraints(w.rules, all)
+}
+
 func (w *FileWriter) check(b *Batch) error {
 	fields := w.spec.data.Fields
 	if len(b.Columns) != len(fields) {
@@ -200,7 +216,7 @@ func (w *FileWriter) check(b *Batch) error {
 			}
 		}
 	}
-	return nil
+	return w.rule(b)
 }
 
 // sameShape compares types without field names: batches are matched by position.
