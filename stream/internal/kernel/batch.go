@@ -90,6 +90,7 @@ func (r *Rows[T]) Truncate(n int) {
 	if r.pointers {
 		clear(r.Values[n:])
 	}
+	r.poison(n)
 	r.Values = r.Values[:n]
 	r.Meta.Times = r.Meta.Times[:n]
 	if len(r.Meta.Hashes) > n {
