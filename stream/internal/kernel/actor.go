@@ -258,8 +258,16 @@ func (x *actors[K, A, Out]) Advance(wm int64, budget int) (done bool, err error)
 			return false, x.err
 		}
 	}
-	x.table.reap()
+	x.settle()
 	return true, nil
+}
+
+// settle drops what died young; no user call runs.
+func (x *actors[K, A, Out]) settle() {
+	x.table.reap()
+	for _, b := range x.handles {
+		b.impl.settle()
+	}
 }
 
 // popTimer looks at the entry that the queue names and fires its earliest timer
@@ -536,7 +544,7 @@ func (p *actorInput[K, A, Out, In]) step(x *actors[K, A, Out], batch spi.Batch, 
 		}
 		done := p.drive(x, in, i, n)
 		i += done
-		x.table.reap()
+		x.settle()
 		if x.err != nil {
 			return i - from, x.err
 		}
@@ -559,6 +567,9 @@ func (p *actorInput[K, A, Out, In]) resolve(x *actors[K, A, Out], in *Rows[In], 
 	hashes := in.Meta.Hashes
 	if len(hashes) != len(in.Values) {
 		hashes = nil
+	}
+	if hashes != nil && t.live() >= warmFrom {
+		t.warmed += t.warm(hashes[i : i+n])
 	}
 	x.miss.reset()
 	for j := range ids {

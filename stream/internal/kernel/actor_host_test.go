@@ -176,3 +176,17 @@ func sortedStrings(s []string) []string {
 	sort.Strings(s)
 	return s
 }
+
+// fixedCodec copies n bytes.
+type fixedCodec struct{ n int }
+
+func (c fixedCodec) Schema() string { return "" }
+
+func (c fixedCodec) Append(dst []byte, p unsafe.Pointer) ([]byte, error) {
+	return append(dst, unsafe.Slice((*byte)(p), c.n)...), nil
+}
+
+func (c fixedCodec) Decode(src []byte, p unsafe.Pointer, _ *spi.Arena) error {
+	copy(unsafe.Slice((*byte)(p), c.n), src)
+	return nil
+}

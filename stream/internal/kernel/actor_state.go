@@ -90,7 +90,8 @@ type Handle interface {
 
 // A handleImpl is a Handle in one subtask.
 type handleImpl interface {
-	clear() // drops what the current key has
+	clear()  // drops what the current key has
+	settle() // is called when no user call runs
 	freeze(runs []*run) []*run
 	thaw(err error)
 	memory() (total, dirty int64)

@@ -19,6 +19,7 @@ type event[K comparable] struct {
 	Name string
 	At   int64
 	N    int64
+	Sub  string // key of a map entry
 }
 
 type flatActor[K comparable] struct {
@@ -107,12 +108,17 @@ func act[K comparable](r *Run[string], e *event[K], add func(int64) int64, param
 
 // model is the naive reference of an actor operator.
 type model[K comparable] struct {
-	n      map[K]int64
-	timers map[K]map[string]int64
+	n       map[K]int64
+	timers  map[K]map[string]int64
+	handles *handleModel[K] // nil: none
+}
+
+func newModel[K comparable]() *model[K] {
+	return &model[K]{n: map[K]int64{}, timers: map[K]map[string]int64{}}
 }
 
 func (m *model[K]) clone() *model[K] {
-	c := &model[K]{maps.Clone(m.n), map[K]map[string]int64{}}
+	c := &model[K]{n: maps.Clone(m.n), timers: map[K]map[string]int64{}, handles: m.handles.clone()}
 	for k, t := range m.timers {
 		c.timers[k] = maps.Clone(t)
 	}
@@ -120,7 +126,12 @@ func (m *model[K]) clone() *model[K] {
 }
 
 func (m *model[K]) receive(e event[K]) (out []string) {
+	if out, ok := m.handles.receive(e); ok {
+		m.n[e.Key] += 0
+		return out
+	}
 	if e.Op == "clear" || e.Op == "clearset" {
+		m.handles.clear(e.Key)
 		delete(m.n, e.Key)
 		delete(m.timers, e.Key)
 		if e.Op == "clear" {
@@ -156,6 +167,7 @@ func (m *model[K]) advance(wm int64) (out []string) {
 			delete(ts, name)
 			out = append(out, fmt.Sprintf("%v timer %s %d n=%d", k, name, at, m.n[k]))
 			if name == "clear" {
+				m.handles.clear(k)
 				delete(m.n, k)
 				clear(ts)
 			}
@@ -179,25 +191,31 @@ type subject[K comparable] struct {
 	h      *memHost
 	r      spi.Runner
 	frozen spi.Frozen
-	write  chan *frozenWrite // result of a concurrent write
+	write  chan *frozenWrite // result of the write
+	later  func()            // does a write that waits for thaw
 	out    []string
 }
 
 const testGroups = 16
 
+var plainOps = []string{"add", "add", "add", "set", "set", "unset", "clear", "clearset", "silent"}
+
 type suite[K comparable] struct {
-	t     *testing.T
-	rnd   *rand.Rand
-	key   func(i int) K
-	make  func() (spi.Runner, error)
-	state []spi.StateType
-	hash  func(K) uint32
-	subs  []*subject[K]
-	model *model[K]
-	wm    int64
-	keys  int
-	step  int64 // of event time
-	total int
+	t      *testing.T
+	rnd    *rand.Rand
+	key    func(i int) K
+	make   func() (spi.Runner, error)
+	state  []spi.StateType
+	hash   func(K) uint32
+	subs   []*subject[K]
+	model  *model[K]
+	wm     int64
+	keys   int
+	step   int64 // of event time
+	ops    []string
+	now    int64
+	pinned bool // no freeze now: a checkpoint is open
+	total  int
 }
 
 // Whatever the order of rows, freezes (written at once or beside the actor, kept
@@ -239,11 +257,11 @@ func runSuite[K comparable](t *testing.T, seed uint64, name string, key func(int
 		}
 		s := &suite[K]{
 			t: t, rnd: rand.New(rand.NewPCG(seed, 9)), key: key, make: mk, state: states, hash: hash,
-			model: &model[K]{map[K]int64{}, map[K]map[string]int64{}},
-			keys:  []int{3, 40, 900}[seed%3], step: []int64{1000, 5_000_000, 90_000_000}[seed/3%3],
+			model: newModel[K](), ops: plainOps,
+			keys: []int{3, 40, 900}[seed%3], step: []int64{1000, 5_000_000, 90_000_000}[seed/3%3],
 		}
 		s.restore(map[string][]byte{}, 1)
-		for s.total < 6000 {
+		for s.total < 15000 {
 			s.turn()
 		}
 	})
@@ -253,7 +271,7 @@ func (s *suite[K]) restore(store map[string][]byte, parallelism int) {
 	s.subs = nil
 	for i := range parallelism {
 		owned := dataflow.OwnedBy(testGroups, parallelism, i)
-		h := &memHost{store: map[string][]byte{}, states: s.state, owned: owned, total: testGroups, wm: s.wm}
+		h := &memHost{store: map[string][]byte{}, states: s.state, owned: owned, total: testGroups, wm: s.wm, now: s.now}
 		for k, v := range store {
 			if g, _ := dataflow.RowGroup([]byte(k)); owned.Contains(g) {
 				h.store[k] = v
@@ -297,6 +315,11 @@ func (s *suite[K]) turn() {
 func (s *suite[K]) rows() {
 	n := 1 + s.rnd.IntN(400)
 	s.total += n
+	s.now += s.rnd.Int64N(20)
+	s.model.handles.at(s.now)
+	for _, sub := range s.subs {
+		sub.h.now = s.now
+	}
 	batches := make([]*Rows[event[K]], len(s.subs))
 	for i := range batches {
 		batches[i] = NewRows[event[K]](0)
@@ -304,7 +327,8 @@ func (s *suite[K]) rows() {
 	var want []string
 	for range n {
 		e := event[K]{Key: s.key(s.rnd.IntN(s.keys)), N: s.rnd.Int64N(9), Name: []string{"a", "b", "clear"}[s.rnd.IntN(3)]}
-		e.Op = []string{"add", "add", "add", "set", "set", "unset", "clear", "clearset", "silent"}[s.rnd.IntN(9)]
+		e.Op = s.ops[s.rnd.IntN(len(s.ops))]
+		e.Sub = fmt.Sprint("sub", s.rnd.IntN(12))
 		e.At = max(s.wm, 0) + s.rnd.Int64N(20*s.step) - s.step
 		want = append(want, s.model.receive(e)...)
 		h := s.hash(e.Key)
@@ -355,7 +379,7 @@ func (s *suite[K]) advance() {
 			if s.rnd.IntN(6) == 0 {
 				sub.r.Evict(1 << 40)
 			}
-			if sub.frozen == nil && s.rnd.IntN(20) == 0 {
+			if sub.frozen == nil && !s.pinned && s.rnd.IntN(20) == 0 {
 				s.freeze(sub)
 			}
 		}
@@ -396,16 +420,23 @@ func (s *suite[K]) freeze(sub *subject[K]) {
 		}
 		sub.write <- w
 	}
-	if s.rnd.IntN(2) == 0 {
+	switch s.rnd.IntN(3) {
+	case 0:
 		write()
-	} else {
+	case 1:
 		go write()
+	default:
+		sub.later = write
 	}
 }
 
 func (s *suite[K]) thaw(sub *subject[K], undo bool) {
 	if sub.frozen == nil {
 		return
+	}
+	if sub.later != nil {
+		sub.later()
+		sub.later = nil
 	}
 	w := <-sub.write
 	if undo {
@@ -426,6 +457,7 @@ func (s *suite[K]) checkpoint() {
 		s.freeze(sub)
 	}
 	m, wm := s.model.clone(), s.wm
+	s.pinned = true // a subtask may have had nothing to freeze
 	for range s.rnd.IntN(3) {
 		s.rows()
 		s.advance()
@@ -434,6 +466,7 @@ func (s *suite[K]) checkpoint() {
 		s.thaw(sub, false)
 		maps.Copy(store, sub.h.store)
 	}
+	s.pinned = false
 	if s.rnd.IntN(3) > 0 {
 		s.model, s.wm = m, wm
 		s.restore(store, 1+s.rnd.IntN(4))

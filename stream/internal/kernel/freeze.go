@@ -66,12 +66,14 @@ type run struct {
 	written []indexed
 
 	// Writer.
-	order []uint64 // hash<<32 | place in refs, sorted
-	next  int
-	key   []byte
-	buf   []byte
-	rows  []groupRow
-	due   []indexed
+	order  []uint64 // hash<<32 | place in refs, sorted
+	next   int
+	key    []byte
+	buf    []byte
+	rows   []groupRow
+	due    []indexed
+	warmTo int
+	warmed uint32 // keeps the reads of warm alive
 }
 
 // groupRow is an encoded row of the group being written.
@@ -215,6 +217,24 @@ func (r *run) group() int {
 	return dataflow.GroupOf(uint32(r.order[r.next]>>32), r.total)
 }
 
+// warm reads the memory that the next rows will need, so that their cache misses
+// overlap.
+func (r *run) warm() {
+	const ahead = 64
+	if r.next < r.warmTo {
+		return
+	}
+	words := r.order[r.next:min(r.next+ahead, len(r.order))]
+	r.warmTo = r.next + len(words)
+	var ids [ahead]uint32
+	for i, w := range words {
+		ids[i] = r.refs[uint32(w)].id
+	}
+	for _, id := range ids[:len(words)] {
+		r.warmed += r.head(id).hash
+	}
+}
+
 // prefix starts a row key.
 func (r *run) prefix(g int, id dataflow.StateID, paned bool, pane int64) []byte {
 	k := dataflow.AppendRowPrefix(r.key[:0], g, id)
@@ -235,6 +255,7 @@ func (r *run) emit(g int, yield func(k, v []byte) bool) (more bool, err error) {
 	pre := r.prefix(g, r.id, r.paned, r.pane)
 	n := len(pre)
 	for ; r.next < len(r.order) && r.group() == g; r.next++ {
+		r.warm()
 		word := r.order[r.next]
 		b, ok, _, _, err := r.encode(r.buf[:0], int(uint32(word)))
 		if err != nil {
@@ -270,6 +291,7 @@ func rowValue(b []byte, ok bool) []byte {
 func (r *run) prepare(g int) error {
 	r.buf, r.rows, r.due = r.buf[:0], r.rows[:0], r.due[:0]
 	for ; r.next < len(r.order) && r.group() == g; r.next++ {
+		r.warm()
 		word := r.order[r.next]
 		at := len(r.buf)
 		b, ok, due, have, err := r.encode(r.buf, int(uint32(word)))

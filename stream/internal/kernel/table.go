@@ -44,6 +44,7 @@ type table struct {
 	valued int64  // bytes of encoded states seen, for pointerful states
 	values int64  // how many
 	spare  []dirtyRef
+	warmed uint32 // keeps the reads of warm alive
 }
 
 // head is how every entry begins.
@@ -437,6 +438,39 @@ func (t *table) evict(n int64, spare func(p unsafe.Pointer) bool) (freed int64) 
 // busy reports whether the entry is dirty or frozen.
 func (t *table) busy(h *head) bool {
 	return h.gen == t.gen || t.frozen != nil && h.gen == t.frozen.gen || h.flags&flagTomb != 0
+}
+
+// warmFrom is the number of entries from which their memory is likely not to be in
+// the processor's cache.
+const warmFrom = 1 << 14
+
+// warm reads the memory that looking up the hashes will need, level by level, so
+// that the cache misses of many keys overlap. It returns a value that has no
+// meaning.
+func (t *table) warm(hashes []uint32) (sum uint32) {
+	var ids [blockRows]uint32
+	for i, h := range hashes[:min(len(hashes), blockRows)] {
+		s := &t.index.shards[h&t.index.mask]
+		ids[i] = uint32(s.slots[h>>shardBits&uint32(len(s.slots)-1)])
+	}
+	for _, id := range ids[:len(hashes)] {
+		if id != 0 {
+			p := t.at(id)
+			sum += (*head)(p).pos + uint32(*(*byte)(unsafe.Add(p, t.lay.size-1)))
+		}
+	}
+	if t.lay.shape < shapeString {
+		return sum
+	}
+	for _, id := range ids[:len(hashes)] {
+		if id != 0 {
+			r := *(*keyRef)(unsafe.Add(t.at(id), t.lay.offK))
+			if r.len != largeMark {
+				sum += uint32(t.arena.chunks[r.chunk][int(r.off)*8])
+			}
+		}
+	}
+	return sum
 }
 
 // A groupSet knows for which of the owned key groups a table is complete: nothing
