@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/weirstream/weir/connectors/kafka"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/stream/spi"
 )
@@ -380,5 +382,34 @@ func TestSourceCheck(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
 		})
+	}
+}
+
+// A source of messages gives the record's own fields beside the value, also of
+// tombstones.
+func TestSourceMessages(t *testing.T) {
+	c := cluster(t, map[string]int32{"in": 2})
+	cl := client(t, c.ListenAddrs())
+	full := record("in", 1, `{"id":7,"user":"u"}`)
+	full.Timestamp = time.UnixMilli(1_700_000_000_123)
+	full.Headers = []kgo.RecordHeader{{Key: "a", Value: []byte("1")}, {Key: "b"}}
+	tomb := record("in", 1, "")
+	tomb.Value, tomb.Key = nil, []byte("gone")
+	produce(t, cl, full, tomb)
+	w := newWorld()
+	r := open(t, envOf[kafka.Message[event]](w, "src", 0, 1, source("end", "latest", "tombstones", "emit"), c.ListenAddrs()), nil)
+	got, _ := drain[kafka.Message[event]](t, r, w, -1)
+	if len(got) != 2 {
+		t.Fatalf("%d rows", len(got))
+	}
+	want := kafka.Message[event]{
+		Topic: "in", Partition: 1, Timestamp: time.UnixMilli(1_700_000_000_123).UTC(), Key: []byte("k"),
+		Headers: []kafka.Header{{Key: "a", Value: []byte("1")}, {Key: "b"}}, Value: event{7, "u"},
+	}
+	if !reflect.DeepEqual(got[0], want) {
+		t.Errorf("got  %+v\nwant %+v", got[0], want)
+	}
+	if g := got[1]; g.Offset != 1 || string(g.Key) != "gone" || g.Value != (event{}) || g.Headers != nil {
+		t.Errorf("tombstone: %+v", g)
 	}
 }
