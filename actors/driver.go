@@ -194,6 +194,9 @@ func (d *driver) obey(o order) {
 // opened builds the machine around what the background opened.
 func (d *driver) opened(o opened) {
 	d.with = o.with
+	if o.cfg.Effects == nil {
+		return // opening failed: what was opened is here to be closed, the cause comes next
+	}
 	m, err := subtask.New(o.cfg)
 	if err != nil {
 		d.fail("", err)
