@@ -72,7 +72,7 @@ type decOp struct {
 }
 
 // maxEmptyItems bounds the items of an array whose items take no bytes.
-const maxEmptyItems = 1 << 20
+const maxEmptyItems = 1 << 16
 
 // decFault is a decoding error; kept apart so that the hot path stays small.
 func decFault(o *decOp, i int, format string, args ...any) error {
@@ -427,6 +427,9 @@ func (o *decOp) pairs(src []byte, i int, f unsafe.Pointer, a *spi.Arena, depth i
 		if err != nil {
 			return 0, err
 		}
+		if o.key.min == 0 && n > 1 {
+			return 0, decFault(o, i, "%d keys without content are all the same", n)
+		}
 		i = next
 		if !m.IsValid() {
 			m = reflect.MakeMapWithSize(o.sh.typ, n)
@@ -506,6 +509,7 @@ func (t *wireType) skipItems(o *decOp, src []byte, i, depth int) (int, error) {
 	if t.kind == "map" {
 		least++
 	}
+	empty := least == 0 // then every item is of no bytes, and there is nothing to pass over
 	for {
 		n, next, err := o.block(src, i, least)
 		if err != nil || n == 0 {
@@ -513,6 +517,9 @@ func (t *wireType) skipItems(o *decOp, src []byte, i, depth int) (int, error) {
 		}
 		i = next
 		for range n {
+			if empty {
+				break
+			}
 			if t.kind == "map" {
 				u, next := uvarint(src, i)
 				if next == 0 || u>>1 > uint64(len(src)-next) || u&1 != 0 {

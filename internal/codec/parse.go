@@ -207,7 +207,7 @@ func (t *wireType) minBytes() int {
 	case "array":
 		n = 1
 		if t.length > 0 {
-			n = min(2+t.length*t.items.minBytes(), enough)
+			n = min(2+min(t.length, enough)*t.items.minBytes(), enough)
 		}
 	default:
 		n = 1
