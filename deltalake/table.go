@@ -201,7 +201,8 @@ func Create(ctx context.Context, store Store, opts CreateOptions) (*Table, error
 		Parameters: map[string]string{"partitionBy": jsonText(meta.PartitionColumns), "properties": jsonText(meta.Configuration), "isManaged": "false"},
 		Protocol:   protocol, Metadata: meta, create: true,
 	})
-	if errors.Is(err, ErrExists) && opts.IfNotExists {
+	var lost *ConflictError // another writer created the table first
+	if opts.IfNotExists && (errors.Is(err, ErrExists) || errors.As(err, &lost)) {
 		return Open(ctx, store, o)
 	}
 	if err != nil {
