@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/connectors/files"
+	"github.com/weirstream/weir/connectors/files/driver"
+	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/stream"
 )
 
@@ -20,10 +22,16 @@ func TestDeclarations(t *testing.T) {
 	if src.Err != nil || src.Codec.Format() != "csv" || !maps.Equal(src.Options, want) {
 		t.Errorf("got %v (%v), want %v", src.Options, src.Err, want)
 	}
+	if err := (driver.Source{}).Check(dataflow.Connector{Kind: src.Kind, Options: src.Options, Format: "csv"}, nil); err != nil {
+		t.Errorf("the driver refuses what the declaration offers: %v", err)
+	}
 	sink := files.Sink("out", "csv", files.TargetFileSize(5), files.WriteHeader())
 	want = map[string]string{"path": "out", "target_file_size": "5", "header": "true"}
 	if sink.Err != nil || sink.Format != "csv" || !maps.Equal(sink.Options, want) {
 		t.Errorf("got %v (%v), want %v", sink.Options, sink.Err, want)
+	}
+	if err := (driver.Sink{}).Check(dataflow.Connector{Kind: sink.Kind, Options: sink.Options, Format: sink.Format}, nil); err != nil {
+		t.Errorf("the driver refuses what the declaration offers: %v", err)
 	}
 	if bad := files.Sink("out", "xml"); bad.Err == nil || !strings.Contains(bad.Err.Error(), `"xml"`) {
 		t.Errorf("xml: %v", bad.Err)
