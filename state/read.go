@@ -42,6 +42,13 @@ func (s *Store) Load(probes []uint64, keys [][]byte, got func(i int, row []byte)
 		}
 		return cmp.Compare(a, b)
 	})
+	if len(ask) >= loadByIterator {
+		n, err := s.loadSorted(ask, keys, f == nil, got)
+		if err != nil {
+			return err
+		}
+		ask = ask[n:] // none, unless a read failed
+	}
 	for _, i := range ask {
 		if err := s.get(keys[i], i, got); err != nil {
 			return err
@@ -50,9 +57,39 @@ func (s *Store) Load(probes []uint64, keys [][]byte, got func(i int, row []byte)
 	return nil
 }
 
+// loadByIterator is the number of keys from which one iterator is cheaper than a get
+// for each.
+const loadByIterator = 4
+
+// loadSorted reads rows in one pass and returns how many of ask it has done: all, or
+// those before a read that failed. doubt tells that absence is likely: the filters of
+// level 6, where most rows are, are worth asking then.
+func (s *Store) loadSorted(ask []int, keys [][]byte, doubt bool, got func(i int, row []byte) error) (done int, err error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: keys[ask[0]], UseL6Filters: doubt})
+	if err != nil {
+		return 0, nil
+	}
+	defer it.Close() // its error is that of the read that failed
+	for n, i := range ask {
+		var row []byte
+		if it.SeekPrefixGE(keys[i]) && bytes.Equal(it.Key(), keys[i]) {
+			if row, err = it.ValueAndErr(); row == nil {
+				row = []byte{}
+			}
+		}
+		if err != nil || it.Error() != nil {
+			return n, nil
+		}
+		if err := got(i, row); err != nil {
+			return n, err
+		}
+	}
+	return len(ask), nil
+}
+
 func (s *Store) get(key []byte, i int, got func(i int, row []byte) error) error {
 	row, closer, err := s.db.Get(key)
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+	for try := 0; try < rereads && err != nil && !errors.Is(err, pebble.ErrNotFound); try++ {
 		if err = s.readFailed(); err == nil {
 			row, closer, err = s.db.Get(key)
 		}
@@ -83,9 +120,13 @@ func (s *Store) filtered(key []byte) bool {
 	return ok
 }
 
+// rereads is how often a read is repeated that may have met a bad local copy: the
+// second may still join another's attempt, begun before, to open the file.
+const rereads = 2
+
 // readFailed is asked after a failed read. It waits until every restored file has
 // been compared with its checksum: the fault may have been a bad local copy, which
-// has then been replaced. It returns nil if the read is worth repeating once.
+// has then been replaced. It returns nil if the read is worth repeating.
 func (s *Store) readFailed() error {
 	select {
 	case <-s.Local():
@@ -118,9 +159,9 @@ func (s *Store) Scan(from, to []byte) iter.Seq2[[]byte, []byte] {
 			resume = true
 		}
 		err := s.scan(&from, to, resume, yield)
-		if err != nil && resume {
+		for try := 0; try < rereads && resume && err != nil; try++ {
 			if err = s.readFailed(); err == nil {
-				err = s.scan(&from, to, false, yield)
+				err = s.scan(&from, to, resume, yield)
 			}
 		}
 		if err != nil {

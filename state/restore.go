@@ -89,7 +89,7 @@ func (s *Store) Restore(ctx context.Context, files []dataflow.FileRef) error {
 // link links files into Pebble in one atomic step. s.write is held.
 func (s *Store) link(ctx context.Context, files []pebble.ExternalFile) error {
 	_, err := s.db.IngestExternalFiles(ctx, files)
-	if err != nil && ctx.Err() == nil && s.readFailed() == nil {
+	for try := 0; try < rereads && err != nil && ctx.Err() == nil && s.readFailed() == nil; try++ {
 		_, err = s.db.IngestExternalFiles(ctx, files)
 	}
 	return err

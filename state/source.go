@@ -38,6 +38,8 @@ type source struct {
 	objects Objects
 	ctx     context.Context // ends with the store
 
+	bring sync.Mutex // held by whoever brings the local copy; taken before mu
+
 	mu      sync.RWMutex // guards what follows
 	object  string
 	offset  int64
@@ -153,6 +155,10 @@ func tailBytes(length int64) int64 { return min(length, 640<<10+length/16) }
 // readTail reads the end of the object ahead. A file that is no longer than that is
 // here then.
 func (s *source) readTail(ctx context.Context) error {
+	if !s.bring.TryLock() {
+		return nil // a restore before this one is at it
+	}
+	defer s.bring.Unlock()
 	s.mu.RLock()
 	object, offset, skip := s.object, s.offset, s.onDisk || s.tail != nil
 	s.mu.RUnlock()
@@ -206,6 +212,8 @@ func (s *source) link(path string) bool {
 // settle makes sure that the local copy is there and good: it compares the checksum
 // of what link took, and fetches the object if that is bad or absent.
 func (s *source) settle(ctx context.Context) error {
+	s.bring.Lock()
+	defer s.bring.Unlock()
 	s.mu.RLock()
 	onDisk, trusted := s.onDisk, s.trusted
 	s.mu.RUnlock()

@@ -1,0 +1,132 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/stream/spi"
+)
+
+// loaded returns a store of total rows of 100 bytes, after a few epochs of changes.
+func loaded(b *testing.B, total int) *Store {
+	b.Helper()
+	sh, err := NewShared(SharedOptions{CacheBytes: 256 << 20})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(sh.Close)
+	s := openStore(b, Options{Shared: sh, Total: 128})
+	r := rand.New(rand.NewPCG(1, 5))
+	for e := range dataflow.Epoch(10) {
+		n := total
+		if e > 0 {
+			n = total / 100
+		}
+		if _, err := s.WriteEpoch(context.Background(), e+1, []spi.Frozen{sample(r, total, n, 100)}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return s
+}
+
+// One call of Load reads 512 keys; the time is per key. Hit: the row is there.
+// Absent: the filter knows that it is not. Unfiltered: Pebble is asked for nothing.
+func BenchmarkLoad(b *testing.B) {
+	const total, batch = 1_000_000, 512
+	s := loaded(b, total)
+	for _, kind := range []string{"hit", "absent", "unfiltered"} {
+		for _, batch := range []int{1, batch} {
+			b.Run(fmt.Sprintf("%s/batch=%d", kind, batch), func(b *testing.B) {
+				f := s.filter.Load()
+				if kind == "unfiltered" {
+					s.filter.Store(nil)
+					defer s.filter.Store(f)
+				}
+				r := rand.New(rand.NewPCG(1, 6))
+				keys, probes := make([][]byte, 1<<16), make([]uint64, 1<<16)
+				for i := range keys {
+					n := r.IntN(total)
+					keys[i], probes[i] = sortedKey(n, total, 128)
+					if kind != "hit" {
+						keys[i][len(keys[i])-9]++ // another hash of the same group
+						k, _ := dataflow.ParseRowKey(keys[i], false)
+						probes[i] = dataflow.FilterHash(k.State, k.Pane, k.Hash)
+					}
+				}
+				found := 0
+				b.ResetTimer()
+				for i := 0; i < b.N; i += batch {
+					at := i & (len(keys) - 1)
+					err := s.Load(probes[at:at+batch], keys[at:at+batch], func(_ int, row []byte) error {
+						if row != nil {
+							found++
+						}
+						return nil
+					})
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				if (found > 0) != (kind == "hit") {
+					b.Fatalf("%d found", found)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkWriteEpoch(b *testing.B) {
+	for _, n := range []int{10_000, 1_000_000} {
+		b.Run(fmt.Sprintf("rows=%d", n), func(b *testing.B) {
+			s := openStore(b, Options{Shared: newShared(b), Total: 128, RebaseBytes: 1 << 50})
+			f := sample(rand.New(rand.NewPCG(1, 7)), n, n, 100)
+			b.ResetTimer()
+			for i := range b.N {
+				if _, err := s.WriteEpoch(context.Background(), dataflow.Epoch(i+1), []spi.Frozen{f}); err != nil {
+					b.Fatal(err)
+				}
+				s.SetComplete(dataflow.Epoch(i + 1))
+			}
+			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}
+
+// Restoring 120 overlapping files of 0.7 MB when each read of an object takes 30 ms,
+// to the first row, and to all files local and the filter built.
+func BenchmarkRestore(b *testing.B) {
+	sh, objs := newShared(b), newMemObjects()
+	const total = 40000
+	a, files := chainOf(b, sh, objs, 120, total, 6000)
+	var k []byte
+	for key := range a.Scan(groupKey(40), nil) {
+		k = bytes.Clone(key)
+		break
+	}
+	objs.latency = 30 * time.Millisecond
+	var first, local time.Duration
+	b.ResetTimer()
+	for range b.N {
+		s := openStore(b, Options{Shared: sh, Objects: objs, Total: 128})
+		start := time.Now()
+		if err := s.Restore(context.Background(), files); err != nil {
+			b.Fatal(err)
+		}
+		if rows := loadAll(b, s, []uint64{0}, [][]byte{k}); rows[0] == nil {
+			b.Fatal("the row is absent")
+		}
+		first += time.Since(start)
+		<-s.Local()
+		local += time.Since(start)
+		if err := s.Remove(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(first.Seconds()*1000/float64(b.N), "ms/first-row")
+	b.ReportMetric(local.Seconds()*1000/float64(b.N), "ms/local")
+}
