@@ -2,10 +2,12 @@ package actors_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -241,6 +243,176 @@ func TestBoundedJob(t *testing.T) {
 		}
 	}
 	checkCounts(t, s.gen, s.table)
+	if err := b.a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Killed at any moment and restored, also at another parallelism, the job counts
+// every row once.
+func TestRestore(t *testing.T) {
+	rt := actors.New(actors.RuntimeOptions{})
+	defer rt.Close()
+	gen := &fake.Gen{Splits: 4, Rows: 40_000, Keys: 500}
+	table, world := &fake.Table{}, &fake.World{}
+	var from *actors.Restored
+	var last dataflow.Epoch
+	for attempt := dataflow.Attempt(1); ; attempt++ {
+		p := []int{2, 1, 3}[attempt%3]
+		j := job(p)
+		s := &setup{job: j, gen: gen, table: table, world: world, plan: plan(t, j, p), tune: func(o *actors.Options) {
+			o.MemoryBudget = 8 << 10 // spills
+		}}
+		b := s.start(t, rt, attempt, last, from)
+		// Two epochs, the second in flight when everything is dropped; in the end until
+		// all is done.
+		ended := func() (ok bool) { b.locked(func() { ok = len(b.ended) == len(s.plan.Subtasks()) }); return ok }
+		for n := 0; n < 2 || attempt > 6 && !ended(); n++ {
+			last++
+			b.a.Trigger(last)
+			b.wait("an epoch", func() bool { return b.finished == last || b.declined[last] })
+		}
+		over := ended()
+		last++
+		b.a.Trigger(last)
+		if err := b.a.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if b.manifest != nil {
+			from = b.manifest
+		}
+		if over {
+			break
+		}
+	}
+	checkCounts(t, gen, table)
+}
+
+// A panic of user code fails the subtask with the operator's name and stack, and
+// the attempt still stops cleanly.
+func TestPanic(t *testing.T) {
+	rt := actors.New(actors.RuntimeOptions{})
+	defer rt.Close()
+	j := job(2)
+	j.Runners["even"] = func() spi.Runner {
+		return &fake.Each{F: func(r fake.Row, tm int64, emit func(fake.Row, int64)) {
+			if tm > 1000 {
+				panic("boom")
+			}
+			emit(r, tm)
+		}}
+	}
+	s := &setup{job: j, gen: &fake.Gen{Splits: 2, Rows: 50_000, Keys: 10}, table: &fake.Table{}, world: &fake.World{}, plan: plan(t, j, 2)}
+	b := s.start(t, rt, 1, 0, nil)
+	b.mu.Lock()
+	for len(b.failed) == 0 {
+		b.cond.Wait()
+	}
+	err := b.failed[0].Error()
+	b.mu.Unlock()
+	for _, want := range []string{`operator "even"`, "boom", "actors_test.go"} {
+		if !strings.Contains(err, want) {
+			t.Errorf("the failure does not say %q: %s", want, err)
+		}
+	}
+	if err := b.a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A commit that fails is tried again, in order; one that says stop fails the
+// attempt for good.
+func TestCommitRetry(t *testing.T) {
+	rt := actors.New(actors.RuntimeOptions{})
+	defer rt.Close()
+	j := job(1)
+	var mu sync.Mutex
+	tries := 0
+	var answer error = errors.New("try later")
+	table := &fake.Table{Fail: func(dataflow.Epoch) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if tries++; tries > 3 {
+			return nil
+		}
+		return answer
+	}}
+	s := &setup{job: j, gen: &fake.Gen{Splits: 1, Rows: 1000, Keys: 10}, table: table, world: &fake.World{}, plan: plan(t, j, 1),
+		tune: func(o *actors.Options) { o.CommitBackoff = time.Millisecond }}
+	b := s.start(t, rt, 1, 0, nil)
+	for e := dataflow.Epoch(1); ; e++ {
+		b.a.Trigger(e)
+		b.wait("an epoch", func() bool { return b.finished == e })
+		done := false
+		b.locked(func() { done = len(b.ended) == len(s.plan.Subtasks()) })
+		if done {
+			break
+		}
+	}
+	if b.retries != 3 {
+		t.Errorf("%d retries told, want 3", b.retries)
+	}
+	checkCounts(t, s.gen, table)
+	if err := b.a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	mu.Lock()
+	tries, answer = 0, fmt.Errorf("table gone: %w", spi.ErrStop)
+	mu.Unlock()
+	s.gen.Rows = 2000
+	b = s.start(t, rt, 2, 1000, nil)
+	b.a.Trigger(1001)
+	b.mu.Lock()
+	for len(b.failed) == 0 {
+		if b.finished == 1001 { // nothing was in the first epoch
+			b.mu.Unlock()
+			b.a.Trigger(1002)
+			b.mu.Lock()
+		}
+		b.cond.Wait()
+	}
+	if !b.stop || !strings.Contains(b.failed[0].Error(), "table gone") {
+		t.Errorf("failure %v, stop %v", b.failed, b.stop)
+	}
+	b.mu.Unlock()
+	if err := b.a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Rows pass through the actors, and not one by one.
+func TestMessages(t *testing.T) {
+	rt := actors.New(actors.RuntimeOptions{})
+	defer rt.Close()
+	j := job(2)
+	s := &setup{job: j, gen: &fake.Gen{Splits: 4, Rows: 250_000, Keys: 100}, table: &fake.Table{}, world: &fake.World{}, plan: plan(t, j, 2)}
+	b := s.start(t, rt, 1, 0, nil)
+	var last []actors.SubtaskStats
+	for e := dataflow.Epoch(1); ; e++ {
+		b.a.Trigger(e)
+		b.wait("an epoch", func() bool { return b.finished == e || b.declined[e] })
+		done := false
+		b.locked(func() { done = len(b.ended) == len(s.plan.Subtasks()) })
+		if done {
+			break
+		}
+	}
+	last = b.a.Snapshot()
+	var messages, rows int64
+	for _, st := range last {
+		messages += st.Messages
+		for _, o := range st.Outputs {
+			rows += o.Rows
+		}
+	}
+	t.Logf("%d mailbox messages for %d rows", messages, rows)
+	if rows != 1_000_000 {
+		t.Errorf("%d rows passed the exchange, want 1000000", rows)
+	}
+	if messages == 0 || messages > 10_000 {
+		t.Errorf("%d mailbox messages for a million rows, want 1..10000", messages)
+	}
 	if err := b.a.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

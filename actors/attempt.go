@@ -27,9 +27,11 @@ type Attempt struct {
 
 	mu struct {
 		sync.Mutex
-		stopped bool
-		closed  bool // background work is refused
+		stopped bool // background work is refused
 	}
+
+	stopped chan struct{} // closed when all is closed
+	stopErr error         // set before
 }
 
 // NewAttempt spawns an actor for each subtask and begins to open it. What cannot
@@ -40,7 +42,7 @@ func (r *Runtime) NewAttempt(o Options) (*Attempt, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a := &Attempt{rt: r, opts: o, byID: map[dataflow.SubtaskID]*driver{}, ctx: ctx, cancel: cancel}
+	a := &Attempt{rt: r, opts: o, byID: map[dataflow.SubtaskID]*driver{}, ctx: ctx, cancel: cancel, stopped: make(chan struct{})}
 	for _, id := range o.Subtasks {
 		d := &driver{a: a, id: id, box: &mailbox{}, done: make(chan struct{}), log: r.log.With("job", string(o.Pipeline), "attempt", uint64(o.Attempt))}
 		a.drivers = append(a.drivers, d)
@@ -106,7 +108,7 @@ func (a *Attempt) send(d *driver, msg message) { a.rt.system.Root.Send(d.pid, ms
 // background runs f off the turns, unless the attempt is stopped.
 func (a *Attempt) background(f func(ctx context.Context)) {
 	a.mu.Lock()
-	if a.mu.closed {
+	if a.mu.stopped {
 		a.mu.Unlock()
 		return
 	}
@@ -147,70 +149,74 @@ func (a *Attempt) Finished(e dataflow.Epoch) { a.order(finish, e) }
 // Commit hands handles of all subtasks to the committers that run here; each
 // answers Events.Committed, also when it has none.
 func (a *Attempt) Commit(e dataflow.Epoch, handles map[dataflow.OperatorID][]dataflow.CommitHandle) {
+	var all []*commits
+	a.mu.Lock()
 	for _, d := range a.drivers {
-		for _, c := range d.commits {
-			c.submit(e, handles[c.sink])
-		}
+		all = append(all, d.commits...)
+	}
+	a.mu.Unlock()
+	for _, c := range all {
+		c.submit(e, handles[c.sink])
 	}
 }
 
-// Stop ends the attempt: no event is delivered after it returned nil, and
-// everything is closed. If ctx ends before user code lets go, Stop returns its
-// error and may be called again.
+// Stop ends the attempt: no event is delivered after it returned, unless it
+// returned ctx's error because user code did not let go; then it may be called
+// again.
 func (a *Attempt) Stop(ctx context.Context) error {
 	a.mu.Lock()
 	first := !a.mu.stopped
-	a.mu.stopped, a.mu.closed = true, true
+	a.mu.stopped = true
 	a.mu.Unlock()
-	a.cancel()
-	a.watch.Stop()
 	if first {
+		a.cancel()
+		a.watch.Stop()
 		for _, d := range a.drivers {
 			d.box.close()
 		}
+		go a.shutdown()
 	}
-	all := make(chan struct{})
-	go func() {
-		defer close(all)
-		for _, d := range a.drivers {
-			d.mu.Lock() // the message in progress, which may still send, is over
-			if d.timer != nil {
-				d.timer.Stop()
-			}
-			d.mu.Unlock()
-		}
-		if first {
-			for _, d := range a.drivers {
-				a.rt.system.Root.Stop(d.pid)
-			}
-		}
-		for _, d := range a.drivers {
-			<-d.done
-		}
-		a.work.Wait()
-	}()
 	select {
-	case <-all:
+	case <-a.stopped:
+		return a.stopErr
 	case <-ctx.Done():
 		return fmt.Errorf("actors: attempt %d is not stopped: %w", a.opts.Attempt, context.Cause(ctx))
 	}
-	return a.close()
 }
 
-// close releases what the subtasks hold; nothing runs any more.
-func (a *Attempt) close() error {
-	var errs []error
+// shutdown closes everything once no message is being handled and no background
+// work runs. Actors go last: all that could still post has gone before them.
+func (a *Attempt) shutdown() {
+	defer close(a.stopped)
 	for _, d := range a.drivers {
-		d.mu.Lock()
-		errs = append(errs, d.with.close(), closeCommits(d.commits))
-		d.with, d.commits = resources{}, nil
+		d.mu.Lock() // the message in progress is the last: the mailbox is closed
+		if d.timer != nil {
+			d.timer.Stop()
+		}
 		d.running = false
 		d.mu.Unlock()
 	}
+	a.work.Wait()
+	var errs []error
+	for _, d := range a.drivers {
+		d.mu.Lock()
+		errs = append(errs, d.with.close())
+		d.with = resources{}
+		d.mu.Unlock()
+		a.mu.Lock()
+		all := d.commits
+		d.commits = nil
+		a.mu.Unlock()
+		errs = append(errs, closeCommits(all))
+	}
+	for _, d := range a.drivers {
+		a.rt.system.Root.Stop(d.pid)
+		<-d.done
+	}
+	a.stopErr = errors.Join(errs...)
 	a.rt.mu.Lock()
 	a.rt.open--
 	a.rt.mu.Unlock()
-	return errors.Join(errs...)
 }
 
 func (r *resources) close() error {

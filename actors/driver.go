@@ -42,8 +42,8 @@ type driver struct {
 	woken     atomic.Bool  // a wake is on its way
 	turnStart atomic.Int64 // monotonic ns at which the turn in progress began; 0: none
 	machine   atomic.Pointer[subtask.Machine]
-	counts    []*counts // by operator
-	commits   []*commits
+	counts    []*counts  // by operator
+	commits   []*commits // guarded by a.mu
 
 	mu      sync.Mutex
 	m       *subtask.Machine
@@ -95,9 +95,6 @@ func (d *driver) handle(msg message) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.dead != nil {
-		if o, ok := msg.(opened); ok {
-			d.with = o.with
-		}
 		return
 	}
 	defer func() {
@@ -193,7 +190,6 @@ func (d *driver) obey(o order) {
 
 // opened builds the machine around what the background opened.
 func (d *driver) opened(o opened) {
-	d.with = o.with
 	if o.cfg.Effects == nil {
 		return // opening failed: what was opened is here to be closed, the cause comes next
 	}
@@ -281,7 +277,7 @@ func (d *driver) fail(op dataflow.OperatorID, err error) {
 
 // wakeUp asks for a turn. Any goroutine.
 func (d *driver) wakeUp() {
-	if d.woken.CompareAndSwap(false, true) {
+	if d.a.ctx.Err() == nil && d.woken.CompareAndSwap(false, true) {
 		d.a.send(d, wake{})
 	}
 }

@@ -28,7 +28,9 @@ type mailbox struct {
 		suspend bool
 	}
 
-	spareSystem, spareUser []any // of the processing goroutine
+	// Empty arrays to swap with those of mu, of the processing goroutine; nil while
+	// both of a pair are in use.
+	spareSystem, spareUser []any
 
 	posted atomic.Int64 // user messages and turns
 }
@@ -90,21 +92,21 @@ func (b *mailbox) close() {
 func (b *mailbox) process() {
 	for {
 		b.mu.Lock()
-		system, user := b.mu.system, b.mu.user
 		run := b.mu.turn && !b.mu.suspend
-		if b.mu.suspend {
-			user = nil
-		} else {
-			b.mu.user, b.mu.turn = b.spareUser, false
+		var system, user []any
+		if len(b.mu.system) > 0 {
+			system, b.mu.system, b.spareSystem = b.mu.system, b.spareSystem, nil
 		}
-		b.mu.system = b.spareSystem
-		if len(system) == 0 && len(user) == 0 && !run {
-			b.mu.system, b.mu.running = system, false
-			if !b.mu.suspend {
-				b.mu.user = user
-			}
+		if len(b.mu.user) > 0 && !b.mu.suspend {
+			user, b.mu.user, b.spareUser = b.mu.user, b.spareUser, nil
+		}
+		if system == nil && user == nil && !run {
+			b.mu.running = false
 			b.mu.Unlock()
 			return
+		}
+		if run {
+			b.mu.turn = false
 		}
 		b.mu.Unlock()
 		for _, msg := range system {
@@ -113,8 +115,10 @@ func (b *mailbox) process() {
 		for _, msg := range user {
 			b.invoker.InvokeUserMessage(msg)
 		}
-		clear(system)
-		b.spareSystem = system[:0]
+		if system != nil {
+			clear(system)
+			b.spareSystem = system[:0]
+		}
 		if user != nil {
 			clear(user)
 			b.spareUser = user[:0]

@@ -25,10 +25,7 @@ type message interface{ subtaskMessage() }
 
 type (
 	// opened brings what was opened in the background.
-	opened struct {
-		cfg  subtask.Config
-		with resources
-	}
+	opened struct{ cfg subtask.Config }
 	// started tells that the writers of the sinks are.
 	started struct{}
 	// order is a word of the job manager.

@@ -14,17 +14,20 @@ import (
 // open makes everything a machine needs, off the turn, and sends it to the actor.
 func (d *driver) open(ctx context.Context) {
 	var o opened
-	err := guard(func() error { return d.prepareConfig(ctx, &o) })
+	var with resources
+	err := guard(func() error { return d.prepareConfig(ctx, &o, &with) })
+	d.mu.Lock() // the attempt closes it, also if it was stopped meanwhile
+	d.with = with
+	d.mu.Unlock()
 	if err != nil {
-		d.a.send(d, opened{with: o.with})
 		d.a.send(d, died{err: fmt.Errorf("open: %w", err)})
 		return
 	}
 	d.a.send(d, o)
 }
 
-// prepareConfig fills o; what it opened before an error is in o.with.
-func (d *driver) prepareConfig(ctx context.Context, o *opened) error {
+// prepareConfig fills o; what it opened, also before an error, is in with.
+func (d *driver) prepareConfig(ctx context.Context, o *opened, with *resources) error {
 	a := d.a
 	plan := a.opts.Plan
 	chain := plan.Chain(d.id.Chain)
@@ -42,12 +45,12 @@ func (d *driver) prepareConfig(ctx context.Context, o *opened) error {
 		if err != nil {
 			return fmt.Errorf("state: %w", err)
 		}
-		o.with.store, o.cfg.Store = s, s
+		with.store, o.cfg.Store = s, s
 	}
 	d.counts = make([]*counts, len(chain.Operators))
 	for i, name := range chain.Operators {
 		d.counts[i] = &counts{}
-		if err := d.openOp(ctx, chain, i, o); err != nil {
+		if err := d.openOp(ctx, chain, i, o, with); err != nil {
 			return fmt.Errorf("operator %q: %w", name, err)
 		}
 	}
@@ -63,7 +66,7 @@ func (d *driver) hasState(chain *dataflow.Chain) bool {
 }
 
 // openOp adds operator i of the chain to the configuration.
-func (d *driver) openOp(ctx context.Context, chain *dataflow.Chain, i int, o *opened) error {
+func (d *driver) openOp(ctx context.Context, chain *dataflow.Chain, i int, o *opened, with *resources) error {
 	a := d.a
 	g := &a.opts.Plan.Graph
 	name := chain.Operators[i]
@@ -86,9 +89,9 @@ func (d *driver) openOp(ctx context.Context, chain *dataflow.Chain, i int, o *op
 	var err error
 	switch op.Kind {
 	case dataflow.KindSource:
-		err = d.openSource(ctx, op, was, &c, o)
+		err = d.openSource(ctx, op, was, &c, o, with)
 	case dataflow.KindSink:
-		err = d.openSink(ctx, op, was, i, &c, o)
+		err = d.openSink(ctx, op, was, i, &c, with)
 	default:
 		c.Runner, err = a.opts.Job.NewRunner(name)
 	}
@@ -118,7 +121,7 @@ func (d *driver) env(op *dataflow.Operator, i int) (spi.Env, error) {
 	return env, nil
 }
 
-func (d *driver) openSource(ctx context.Context, op *dataflow.Operator, was formerOp, c *subtask.Op, o *opened) error {
+func (d *driver) openSource(ctx context.Context, op *dataflow.Operator, was formerOp, c *subtask.Op, o *opened, with *resources) error {
 	a := d.a
 	gen, err := a.opts.Job.NewSource(op.Name)
 	if err != nil {
@@ -138,6 +141,9 @@ func (d *driver) openSource(ctx context.Context, op *dataflow.Operator, was form
 		}
 	}
 	if o.cfg.Finished {
+		if d.id.Index == 0 {
+			c.Splits = was.splits()
+		}
 		return nil
 	}
 	env, err := d.env(op, 0)
@@ -145,11 +151,11 @@ func (d *driver) openSource(ctx context.Context, op *dataflow.Operator, was form
 		return err
 	}
 	c.Reader, err = a.opts.Sources[op.Connector.Kind].Open(ctx, env, was.splits(), gen)
-	o.with.reader = c.Reader
+	with.reader = c.Reader
 	return err
 }
 
-func (d *driver) openSink(ctx context.Context, op *dataflow.Operator, was formerOp, i int, c *subtask.Op, o *opened) error {
+func (d *driver) openSink(ctx context.Context, op *dataflow.Operator, was formerOp, i int, c *subtask.Op, with *resources) error {
 	a := d.a
 	env, err := d.env(op, i)
 	if err != nil {
@@ -163,7 +169,7 @@ func (d *driver) openSink(ctx context.Context, op *dataflow.Operator, was former
 		return err
 	}
 	c.Writer = w
-	o.with.writers = append(o.with.writers, w)
+	with.writers = append(with.writers, w)
 	if d.id.Index != 0 {
 		return nil
 	}
@@ -171,9 +177,9 @@ func (d *driver) openSink(ctx context.Context, op *dataflow.Operator, was former
 	if err != nil {
 		return err
 	}
-	d.mu.Lock() // Commit comes after Ready, but Stop may come at any time
+	a.mu.Lock()
 	d.commits = append(d.commits, newCommits(d, op.Name, com))
-	d.mu.Unlock()
+	a.mu.Unlock()
 	var epoch dataflow.Epoch
 	if a.opts.Restored != nil {
 		epoch = a.opts.Restored.Epoch

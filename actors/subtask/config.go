@@ -69,8 +69,9 @@ type Op struct {
 	// Restored state of the operator.
 	Watermark int64 // dataflow.MinTime on a fresh start
 	Extra     []byte
-	WriterWas []byte           // state of the writer
-	Marks     map[string]int64 // of a source: watermark per split
+	WriterWas []byte                // state of the writer
+	Marks     map[string]int64      // of a source: watermark per split
+	Splits    []dataflow.SplitState // of a source without Reader: positions to keep
 }
 
 // An In is one input channel.

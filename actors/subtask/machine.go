@@ -120,7 +120,7 @@ func (m *Machine) Start() {
 	m.started = true
 	if m.cfg.Finished {
 		// The checkpoint contains the end: only the word of it is sent again.
-		m.phase = ending
+		m.phase, m.endBegun = ending, true
 		for _, o := range m.ops {
 			o.ended = true
 			o.target, o.reached = dataflow.MaxTime, dataflow.MaxTime

@@ -239,6 +239,9 @@ func (s *sim) build(n *node, batch int, window channel.Window, budget int64) err
 		switch op.Kind {
 		case dataflow.KindSource:
 			c.Source = &fake.Stamper{Lag: s.job.Lag}
+			if cfg.Finished && n.id.Index == 0 {
+				c.Splits = splits
+			}
 			if !cfg.Finished {
 				c.Reader, err = s.gens[name].Open(context.Background(), env, splits, c.Source)
 			}

@@ -61,7 +61,13 @@ func (s *source) poll() (moved bool) {
 		return false
 	}
 	was := s.m.enter(0)
-	defer s.m.leave(was)
+	moved = s.read(head, room)
+	s.m.leave(was)
+	return moved
+}
+
+// read reads at most room rows.
+func (s *source) read(head *op, room int) (moved bool) {
 	s.assign()
 	n, err := s.fill(min(room, s.m.cfg.BatchRows))
 	if err != nil {
@@ -163,11 +169,14 @@ func (s *source) reject() {
 
 // snapshot returns positions and watermarks of the splits.
 func (s *source) snapshot() dataflow.OpState {
-	if s.reader == nil {
-		return dataflow.OpState{}
-	}
-	st := dataflow.OpState{Splits: slices.Clone(s.reader.Snapshot())}
+	st := dataflow.OpState{}
 	marks := map[string]int64{}
+	if s.reader == nil { // it had ended before
+		st.Splits = slices.Clone(s.m.ops[0].cfg.Splits)
+		marks = s.m.ops[0].cfg.Marks
+	} else {
+		st.Splits = slices.Clone(s.reader.Snapshot())
+	}
 	for i, id := range s.ids {
 		if wm := s.gen.Mark(i); wm != dataflow.MinTime {
 			marks[id] = wm
