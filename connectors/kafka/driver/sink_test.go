@@ -102,6 +102,11 @@ func commit(t *testing.T, c spi.Committer, epoch dataflow.Epoch, h []dataflow.Co
 // visible reads the topic up to its last stable offset, or to its end.
 func visible(t *testing.T, brokers []string, committed bool) (out []event, recs []*kgo.Record) {
 	t.Helper()
+	return visibleIn(t, brokers, "out", committed)
+}
+
+func visibleIn(t *testing.T, brokers []string, topic string, committed bool) (out []event, recs []*kgo.Record) {
+	t.Helper()
 	level := kgo.ReadCommitted()
 	if !committed {
 		level = kgo.ReadUncommitted()
@@ -112,7 +117,7 @@ func visible(t *testing.T, brokers []string, committed bool) (out []event, recs 
 	if !committed {
 		list = kadm.NewClient(cl).ListEndOffsets
 	}
-	ends, err := list(context.Background(), "out")
+	ends, err := list(context.Background(), topic)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +125,7 @@ func visible(t *testing.T, brokers []string, committed bool) (out []event, recs 
 	ends.Each(func(o kadm.ListedOffset) {
 		if o.Offset > 0 {
 			left[o.Partition] = o.Offset
-			cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{"out": {o.Partition: kgo.NewOffset().AtStart()}})
+			cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {o.Partition: kgo.NewOffset().AtStart()}})
 		}
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -201,18 +206,21 @@ func TestSinkRandomHistory(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			rnd := rand.New(rand.NewPCG(seed, 7))
-			c := cluster(t, map[string]int32{"out": 2})
-			m := history{t: t, rnd: rnd, brokers: c.ListenAddrs(), complete: manifest{writers: nil}}
-			for range 8 {
-				m.attempt()
-			}
-			m.attemptToEnd()
-			got, _ := visible(t, c.ListenAddrs(), true)
-			if !slices.Equal(ids(got), upTo(0, m.complete.next)) {
-				t.Errorf("seed %d: %d rows visible, want each of %d once: %v", seed, len(got), m.complete.next, ids(got))
-			}
+			playHistory(t, seed, cluster(t, map[string]int32{"out": 2}).ListenAddrs(), "out")
 		})
+	}
+}
+
+func playHistory(t *testing.T, seed uint64, brokers []string, topic string) {
+	m := history{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), brokers: brokers}
+	m.sink = sink("transactional_ids", "2", "topic", topic, "transactional_id_prefix", "t-"+topic)
+	for range 8 {
+		m.attempt()
+	}
+	m.attemptToEnd()
+	got, _ := visibleIn(t, brokers, topic, true)
+	if !slices.Equal(ids(got), upTo(0, m.complete.next)) {
+		t.Errorf("seed %d: %d rows visible, want each of %d once: %v", seed, len(got), m.complete.next, ids(got))
 	}
 }
 
@@ -229,6 +237,7 @@ type history struct {
 	t        *testing.T
 	rnd      *rand.Rand
 	brokers  []string
+	sink     dataflow.Connector
 	epoch    dataflow.Epoch
 	complete manifest
 	finished dataflow.Epoch
@@ -242,7 +251,7 @@ func (m *history) run(epochs int, crash bool) {
 	t := m.t
 	wd := newWorld()
 	parallelism := 1 + m.rnd.IntN(3)
-	cm := openCommitter(t, wd.env("snk", 0, parallelism, sink("transactional_ids", "2"), m.brokers))
+	cm := openCommitter(t, wd.env("snk", 0, parallelism, m.sink, m.brokers))
 	// A restore commits what the manifest prepared, whether or not it was before.
 	if m.finished < m.complete.epoch {
 		commit(t, cm, m.complete.epoch, m.complete.commits)
@@ -250,7 +259,7 @@ func (m *history) run(epochs int, crash bool) {
 	}
 	var writers []spi.Writer
 	for i := range parallelism {
-		writers = append(writers, openWriter(t, wd.env("snk", i, parallelism, sink("transactional_ids", "2"), m.brokers), m.complete.writers))
+		writers = append(writers, openWriter(t, wd.env("snk", i, parallelism, m.sink, m.brokers), m.complete.writers))
 	}
 	next := m.complete.next
 	var pending []dataflow.CommitHandle // since the last complete epoch
