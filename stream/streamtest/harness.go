@@ -143,7 +143,8 @@ type entry struct {
 }
 
 // Push gives rows to a source, in split "0". Their event time and the watermark
-// follow from the source's rule.
+// follow from the source's rule: all rows of one Push come before the watermark
+// that they make.
 func (h *Harness) Push(source string, rows ...any) {
 	h.t.Helper()
 	h.PushSplit(source, "0", rows...)

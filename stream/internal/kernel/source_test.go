@@ -74,3 +74,35 @@ func TestNoRule(t *testing.T) {
 		t.Error("generated without a generator")
 	}
 }
+
+func BenchmarkSource(b *testing.B) {
+	type row struct {
+		Key  string
+		A, B int64
+		At   time.Time
+	}
+	s := NewSource(SourceOptions[row]{
+		At: func(r row) time.Time { return r.At }, Watermarks: true, Lag: 1000,
+		Fill: func(dst []row, first, step int64) {
+			for i := range dst {
+				n := first + int64(i)*step
+				dst[i] = row{Key: "key", A: n, B: n, At: time.UnixMicro(n)}
+			}
+		},
+	})
+	s.Assign([]string{"0"}, nil)
+	rows := s.NewBatch(1024)
+	at := int64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		rows.Reset()
+		if err := s.Generate(rows, 0, 1, at, 1024); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Stamp(0, rows, 0, at); err != nil {
+			b.Fatal(err)
+		}
+		at += 1024
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1024, "ns/row")
+}
