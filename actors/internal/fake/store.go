@@ -2,6 +2,7 @@ package fake
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -56,12 +57,18 @@ func (w *World) Open(groups dataflow.KeyGroups, parts []dataflow.Part) *Store {
 		if p.Groups.Intersect(groups).Len() == 0 {
 			continue
 		}
-		for _, f := range p.Files {
-			s.files = append(s.files, f)
-			for _, r := range w.get(f.Object) {
-				if g, _ := dataflow.RowGroup(r.key); groups.Contains(g) && p.Groups.Contains(g) {
-					s.apply(r)
-				}
+		s.files = append(s.files, p.Files...)
+	}
+	// Several parts may name one file, and a file of one may be older than one of
+	// another: oldest first over all of them.
+	slices.SortStableFunc(s.files, func(a, b dataflow.FileRef) int {
+		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Object, b.Object))
+	})
+	s.files = slices.CompactFunc(s.files, func(a, b dataflow.FileRef) bool { return a.Object == b.Object })
+	for _, f := range s.files {
+		for _, r := range w.get(f.Object) {
+			if g, _ := dataflow.RowGroup(r.key); groups.Contains(g) {
+				s.apply(r)
 			}
 		}
 	}
