@@ -81,7 +81,7 @@ func (b *boss) Acked(s dataflow.SubtaskID, e dataflow.Epoch, p dataflow.Part, fr
 }
 
 func (b *boss) handles() map[dataflow.OperatorID][]dataflow.CommitHandle {
-	handles := map[dataflow.OperatorID][]dataflow.CommitHandle{}
+	handles := map[dataflow.OperatorID][]dataflow.CommitHandle{"out": nil}
 	for _, p := range b.manifest.Parts {
 		for _, h := range p.Commits {
 			handles[h.Sink] = append(handles[h.Sink], h)

@@ -212,8 +212,9 @@ type RuntimeOptions struct {
 //	func (r *Runtime) Close() error                           // after every attempt was stopped
 //
 //	func (a *Attempt) Commit(epoch dataflow.Epoch, handles map[dataflow.OperatorID][]dataflow.CommitHandle)
-//	      // before Start: the restored epoch, if it is not finished. handles of all subtasks, by sink; every sink
-//	      // whose committer (subtask 0) runs here answers Events.Committed, also when it has none. Repeat freely.
+//	      // before Start: the restored epoch, if it is not finished. handles of all subtasks, for the sinks that
+//	      // are keys of the map; each whose committer (subtask 0) runs here answers Events.Committed, also when its
+//	      // list is empty. Repeat freely.
 //	func (a *Attempt) Start()                       // after every Ready of the job and those answers
 //	func (a *Attempt) Trigger(epoch dataflow.Epoch) // to every subtask here; each answers Acked or Declined.
 //	      // Complete(newest complete epoch) must precede it: let the order of a barrier carry that epoch too.

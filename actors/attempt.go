@@ -146,8 +146,9 @@ func (a *Attempt) Complete(e dataflow.Epoch) { a.order(complete, e) }
 // Finished tells that every sink has committed an epoch.
 func (a *Attempt) Finished(e dataflow.Epoch) { a.order(finish, e) }
 
-// Commit hands handles of all subtasks to the committers that run here; each
-// answers Events.Committed, also when it has none.
+// Commit hands handles of all subtasks to the committers, of those sinks that are
+// keys of the map and whose committer runs here. Each answers Events.Committed,
+// also when it has no handle. Epochs of one sink must come in order.
 func (a *Attempt) Commit(e dataflow.Epoch, handles map[dataflow.OperatorID][]dataflow.CommitHandle) {
 	var all []*commits
 	a.mu.Lock()
@@ -156,7 +157,9 @@ func (a *Attempt) Commit(e dataflow.Epoch, handles map[dataflow.OperatorID][]dat
 	}
 	a.mu.Unlock()
 	for _, c := range all {
-		c.submit(e, handles[c.sink])
+		if h, ok := handles[c.sink]; ok {
+			c.submit(e, h)
+		}
 	}
 }
 

@@ -246,7 +246,7 @@ func (e *out) pick() spi.Batch {
 
 // reuse keeps an empty container of this edge for later.
 func (e *out) reuse(b spi.Batch) {
-	if b != nil && len(e.free) < 8*len(e.chans)+8 {
+	if b != nil && len(e.free) < 8*len(e.chans)+64 {
 		e.free = append(e.free, b)
 	}
 }
