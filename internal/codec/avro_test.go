@@ -353,3 +353,24 @@ func BenchmarkAvro(b *testing.B) {
 		}
 	})
 }
+
+// Reading by words agrees with encoding/binary on every length.
+func TestUvarint(t *testing.T) {
+	r := rand.New(rand.NewPCG(23, 24))
+	for range 100_000 {
+		want := r.Uint64() >> r.IntN(64)
+		b := append(binary.AppendUvarint([]byte{1}, want), make([]byte, r.IntN(10))...)
+		got, next := uvarint(b, 1)
+		if size := len(binary.AppendUvarint(nil, want)); got != want || next != 1+size {
+			t.Fatalf("% x reads as %d up to %d, want %d", b, got, next, want)
+		}
+		if size := len(binary.AppendUvarint(nil, want)); size > 1 {
+			if _, next := uvarint(b[:size], 1); next != 0 {
+				t.Fatalf("% x ends at %d", b[:size], next)
+			}
+		}
+	}
+	if _, next := uvarint([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"), 0); next != 0 {
+		t.Error("65 bits are taken")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"reflect"
 	"time"
 	"unsafe"
@@ -83,6 +84,22 @@ func truncated(o *decOp, i int) error { return decFault(o, i, "the row ends too 
 
 // uvarint reads at src[i:]; next is 0 if it does not end.
 func uvarint(src []byte, i int) (u uint64, next int) {
+	if len(src)-i >= 8 {
+		w := binary.LittleEndian.Uint64(src[i:])
+		if end := ^w & highs; end != 0 {
+			// Keep the bytes up to the one that ends it and push their 7 bits together, in
+			// pairs, pairs of pairs and halves.
+			w &= (end ^ (end - 1)) & 0x7f7f7f7f7f7f7f7f
+			w = w&0x007f007f007f007f | w&0x7f007f007f007f00>>1
+			w = w&0x00003fff00003fff | w&0x3fff00003fff0000>>2
+			w = w&0x000000000fffffff | w&0x0fffffff00000000>>4
+			return w, i + bits.TrailingZeros64(end)>>3 + 1
+		}
+	}
+	return uvarintSlow(src, i)
+}
+
+func uvarintSlow(src []byte, i int) (u uint64, next int) {
 	for shift := uint(0); i < len(src) && shift < 70; shift += 7 {
 		c := src[i]
 		i++

@@ -17,7 +17,27 @@
 // Field names: tag `weir:"name"`, else `json:"name"`, else the Go name in snake
 // case. `state:"-"` leaves a field out everywhere.
 //
+// Values as bytes, in Avro's binary encoding; varint is Avro's zigzag:
+//
+//	bool, int*, uint8..32   boolean; int or long as a varint
+//	uint, uint64            fixed(8) weir_uint64, big-endian
+//	float32, float64        float, double: the bits, little-endian
+//	string                  string
+//	[]byte                  union of null and bytes
+//	[n]byte                 fixed(n)
+//	time.Time               record weir_time {seconds long, nanos int}, UTC, since 1970
+//	time.Duration           long, nanoseconds
+//	Decimal                 record weir_decimal {unscaled bytes, scale int}
+//	struct                  record; embedded structs flattened
+//	*T                      union of null and T; of a record {value T} if T is a union
+//	[]T                     union of null and array of T, in one block
+//	[n]T                    array of T
+//	map[K]V                 union of null and array of records {key K, value V},
+//	                        sorted by the bytes of the key
+//
+// A row of state has its schema's number before it (state.go), a row of a frame
+// its length (batch.go).
+//
 // Concurrency: compiled types and codecs are immutable and may be used from
-// anywhere; an Arena is its user's alone. Durability: none. Formats are drawn in
-// docs/format/values.md.
+// anywhere; an Arena is its user's alone. Durability: none.
 package codec

@@ -283,11 +283,10 @@ func (r *jsonReader) object(n *jsonNode, i int, p unsafe.Pointer) int {
 		var f *jsonField
 		if len(src)-i >= 8 {
 			word := binary.LittleEndian.Uint64(src[i:])
-			ahead := n.fields[min(next, len(n.fields)):min(next+4, len(n.fields))]
-			for k := range ahead {
-				if ahead[k].is(src, i, word) {
-					f = &ahead[k]
-					i += len(f.key)
+			for k := next; k < len(n.fields) && k < next+4; k++ {
+				if c := &n.fields[k]; c.is(src, i, word) {
+					f = c
+					i += len(c.key)
 					break
 				}
 			}

@@ -166,23 +166,27 @@ func (r *jsonReader) digits(i int) (u uint64, next int, exact bool) {
 	return u, i, i-start <= 19
 }
 
-// badInteger says why src[start:end], of which digits were read, is no integer of
-// the type; -2 means that it is one.
-func (r *jsonReader) badInteger(n *jsonNode, start, first, end int) int {
+// oddInteger reports whether src[first:end], of which digits were read, is not
+// all of an integer.
+func (r *jsonReader) oddInteger(first, end int) bool {
 	src := r.src
+	return end == first || src[first] == '0' && end > first+1 ||
+		end < len(src) && (src[end] == '.' || src[end]|0x20 == 'e')
+}
+
+// badInteger says why.
+func (r *jsonReader) badInteger(start, first, end int) int {
 	switch {
 	case end == first:
 		return r.want(start, "an integer")
-	case src[first] == '0' && end > first+1:
+	case r.src[first] == '0' && end > first+1:
 		return r.fault(start, "a number begins with 0")
-	case end < len(src) && (src[end] == '.' || src[end]|0x20 == 'e'):
-		if i := r.number(start); i < 0 {
-			return -1
-		} else {
-			return r.fault(start, clip(src[start:i])+" is no integer")
-		}
 	}
-	return -2
+	i := r.number(start)
+	if i < 0 {
+		return -1
+	}
+	return r.fault(start, clip(r.src[start:i])+" is no integer")
 }
 
 func (r *jsonReader) tooBig(n *jsonNode, start, end int) int {
@@ -204,8 +208,8 @@ func (r *jsonReader) int(n *jsonNode, i int, p unsafe.Pointer) int {
 	}
 	first := i
 	u, i, exact := r.digits(i)
-	if bad := r.badInteger(n, start, first, i); bad != -2 {
-		return bad
+	if r.oddInteger(first, i) {
+		return r.badInteger(start, first, i)
 	}
 	if limit := uint64(math.MaxInt64); !exact || u > limit+1 || u == limit+1 && !neg {
 		return r.tooBig(n, start, i)
@@ -240,8 +244,8 @@ func (r *jsonReader) uint(n *jsonNode, i int, p unsafe.Pointer) int {
 		return r.tooBig(n, start, i)
 	}
 	u, i, exact := r.digits(i)
-	if bad := r.badInteger(n, start, start, i); bad != -2 {
-		return bad
+	if r.oddInteger(start, i) {
+		return r.badInteger(start, start, i)
 	}
 	if !exact { // 20 digits may still fit
 		v, err := strconv.ParseUint(view(r.src[start:i]), 10, 64)

@@ -18,12 +18,20 @@ const (
 // be copied over: a quote, a backslash, a control character, or what is not ASCII.
 // It is len(src) if there is none.
 func special(src []byte, i int) int {
-	for len(src)-i >= 8 {
-		w := binary.LittleEndian.Uint64(src[i:])
-		// In the lowest byte that is flagged the test is exact; borrows only reach
-		// higher ones.
-		m := ((w ^ '"'*ones) - ones) | ((w ^ '\\'*ones) - ones) | (w - ' '*ones) | w
+	for len(src)-i >= 16 {
+		w, x := binary.LittleEndian.Uint64(src[i:]), binary.LittleEndian.Uint64(src[i+8:])
+		m, k := flags(w), flags(x)
+		if (m|k)&highs == 0 {
+			i += 16
+			continue
+		}
 		if m &= highs; m != 0 {
+			return i + bits.TrailingZeros64(m)>>3
+		}
+		return i + 8 + bits.TrailingZeros64(k&highs)>>3
+	}
+	if len(src)-i >= 8 {
+		if m := flags(binary.LittleEndian.Uint64(src[i:])) & highs; m != 0 {
 			return i + bits.TrailingZeros64(m)>>3
 		}
 		i += 8
@@ -32,6 +40,12 @@ func special(src []byte, i int) int {
 		i++
 	}
 	return i
+}
+
+// flags sets the high bit of every byte of w that special looks for. In the
+// lowest byte that is flagged the test is exact; borrows only reach higher ones.
+func flags(w uint64) uint64 {
+	return ((w ^ '"'*ones) - ones) | ((w ^ '\\'*ones) - ones) | (w - ' '*ones) | w
 }
 
 // stringBytes reads the string that begins at i. The bytes are src's own or the

@@ -1,25 +1,38 @@
 package codec
 
-import "time"
+import (
+	"encoding/binary"
+	"time"
+)
+
+// nanosPer is the nanoseconds in a unit of the last of n digits of a fraction.
+var nanosPer = [10]int{1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 10, 1}
 
 // parseTime reads RFC 3339 as time.Time's own UnmarshalJSON does, and also with a
 // space for the T and without a zone, which is UTC then. The time is in UTC.
 func parseTime(b []byte) (t time.Time, ok bool) {
-	if len(b) < 19 || b[4] != '-' || b[7] != '-' || b[10] != 'T' && b[10] != ' ' || b[13] != ':' || b[16] != ':' {
+	if len(b) < 19 {
 		return t, false
 	}
-	// Anything but a digit makes d wrap to a large number.
-	bad := byte(0)
-	two := func(i int) int {
-		hi, lo := b[i]-'0', b[i+1]-'0'
-		if hi > 9 || lo > 9 {
-			bad = 1
-		}
-		return int(hi)*10 + int(lo)
+	// Eight bytes at a time: "2006-01-", "02T15:04", ":05". Under the masks of the
+	// separators there must be those, elsewhere digits.
+	v, w := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+	const separators = 0xff0000ff00000000 // bytes 4 and 7
+	if v&separators != '-'<<56|'-'<<32 || w>>40&0xff != ':' || b[16] != ':' || b[10] != 'T' && b[10] != ' ' {
+		return t, false
 	}
-	year, month, day := two(0)*100+two(2), two(5), two(8)
-	hour, minute, sec := two(11), two(14), two(17)
-	if bad != 0 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 || sec > 59 {
+	v = v&^separators ^ 0x0030300030303030
+	w = w&^0x0000ff0000ff0000 ^ 0x3030003030003030
+	sec := int(b[17]-'0')*10 + int(b[18]-'0')
+	if notDigits(v)|notDigits(w) != 0 || b[17]-'0' > 5 || b[18]-'0' > 9 {
+		return t, false
+	}
+	digit := func(w uint64, i int) int { return int(w >> (8 * i) & 15) }
+	year := digit(v, 0)*1000 + digit(v, 1)*100 + digit(v, 2)*10 + digit(v, 3)
+	month := digit(v, 5)*10 + digit(v, 6)
+	day := digit(w, 0)*10 + digit(w, 1)
+	hour, minute := digit(w, 3)*10+digit(w, 4), digit(w, 6)*10+digit(w, 7)
+	if month < 1 || month > 12 || day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 {
 		return t, false
 	}
 	i, nanos := 19, 0
@@ -33,9 +46,7 @@ func parseTime(b []byte) (t time.Time, ok bool) {
 		if i == start {
 			return t, false
 		}
-		for k := i - start; k < 9; k++ {
-			nanos *= 10
-		}
+		nanos *= nanosPer[min(i-start, 9)]
 	}
 	offset := 0
 	switch rest := b[i:]; {
@@ -45,8 +56,9 @@ func parseTime(b []byte) (t time.Time, ok bool) {
 		}
 	case rest[0] == 'Z' && len(rest) == 1:
 	case (rest[0] == '+' || rest[0] == '-') && len(rest) == 6 && rest[3] == ':':
-		h, m := two(i+1), two(i+4)
-		if bad != 0 || h > 23 || m > 59 {
+		h1, h0, m1, m0 := rest[1]-'0', rest[2]-'0', rest[4]-'0', rest[5]-'0'
+		h, m := int(h1)*10+int(h0), int(m1)*10+int(m0)
+		if h1 > 9 || h0 > 9 || m1 > 9 || m0 > 9 || h > 23 || m > 59 {
 			return t, false
 		}
 		offset = h*3600 + m*60
@@ -59,6 +71,9 @@ func parseTime(b []byte) (t time.Time, ok bool) {
 	unix := daysSinceEpoch(year, month, day)*86400 + int64(hour*3600+minute*60+sec-offset)
 	return time.Unix(unix, int64(nanos)).UTC(), true
 }
+
+// notDigits is not 0 if a byte of w is above 9.
+func notDigits(w uint64) uint64 { return (w | (w + 0x76*ones)) & highs }
 
 func daysIn(year, month int) int {
 	switch month {

@@ -44,7 +44,24 @@ func parseSchema(text string) (*wireType, error) {
 	if err != nil {
 		return nil, fmt.Errorf("codec: bad Avro schema: %w", err)
 	}
+	t.settle(map[*wireType]bool{})
 	return t, nil
+}
+
+// settle computes least for t and all it holds, for decoders only read it.
+func (t *wireType) settle(seen map[*wireType]bool) {
+	if t == nil || seen[t] {
+		return
+	}
+	seen[t] = true
+	t.minBytes()
+	t.items.settle(seen)
+	for _, f := range t.fields {
+		f.typ.settle(seen)
+	}
+	for _, b := range t.union {
+		b.settle(seen)
+	}
 }
 
 func (p *schemaParser) parse(v any, space string, depth int) (*wireType, error) {
