@@ -25,6 +25,8 @@ import (
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/deltalake"
 	"github.com/weirstream/weir/internal/failpoint"
+	"github.com/weirstream/weir/internal/objstore"
+	"github.com/weirstream/weir/internal/objstore/s3"
 	"github.com/weirstream/weir/stream/spi"
 )
 
@@ -624,11 +626,11 @@ func TestDeclaration(t *testing.T) {
 			}
 		})
 	}
-	if got, err := locate("gold/t", "s3://bucket/lake/"); err != nil || got != "s3://bucket/lake/gold/t" {
+	if got, err := locate("gold/t", "s3://bucket/lake/?region=x"); err != nil || got != "s3://bucket/lake/gold/t?region=x" {
 		t.Errorf("locate = %q, %v", got, err)
 	}
 	e := env[purchase](newStage(t), 0, 1, "path", "s3://bucket/t")
-	if _, err := (Sink{}).OpenWriter(context.Background(), e, nil); err == nil || err.Error() != `delta sink: table "s3://bucket/t" is at s3://bucket/t, but this worker opens no s3:// stores` {
+	if _, err := (Sink{}).OpenWriter(context.Background(), e, nil); err == nil || err.Error() != `delta sink: table "s3://bucket/t" is in a s3:// store, but this worker opens folders only` {
 		t.Errorf("no store: %v", err)
 	}
 }
@@ -700,6 +702,80 @@ func TestTableChanged(t *testing.T) {
 	_, err = c.Commit(context.Background(), 1, h)
 	if !errors.Is(err, spi.ErrStop) || !strings.Contains(err.Error(), `table "gold/t": epoch 1 cannot be committed, for the table was changed since its files were written`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// On an object store whose answers fail, get lost or come late, every epoch is in
+// the table once.
+func TestObjects(t *testing.T) {
+	for seed := range uint64(6) {
+		rnd := rand.New(rand.NewPCG(seed, 5))
+		mem := objstore.NewMem(nil)
+		faulty := objstore.NewFaulty(mem, objstore.FaultyOptions{Rand: rnd, Odds: map[objstore.Fault]float64{objstore.LostAfter: 0.1, objstore.LostBefore: 0.1, objstore.Late: 0.05, objstore.Conflict: 0.1, objstore.Throttle: 0.1, objstore.Truncate: 0.1}})
+		wait := objstore.Backoff{Tries: 50, Sleep: func(context.Context, time.Duration) error { return nil }}
+		sink := Sink{Store: func(context.Context, string, map[string]string) (deltalake.Store, error) {
+			return objects{faulty, wait}, nil
+		}}
+		s := newStage(t)
+		e := env[purchase](s, 0, 1, "path", "mem://t")
+		w, err := sink.OpenWriter(context.Background(), e, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := sink.OpenCommitter(context.Background(), e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for epoch := dataflow.Epoch(1); epoch <= 25; epoch++ {
+			write(s, w, purchases(int(epoch)*100, int(epoch)*100+100)...)
+			h, _ := s.prepare(w, 0, epoch)
+			for _, err := c.Commit(context.Background(), epoch, h); err != nil; _, err = c.Commit(context.Background(), epoch, h) {
+				if errors.Is(err, spi.ErrStop) {
+					t.Fatal(err)
+				}
+			}
+		}
+		w.Close()
+		tbl, err := deltalake.Open(context.Background(), objects{mem, wait}, deltalake.TableOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, _ := tbl.Latest().NumRows(); n != 2500 || tbl.Latest().Version() != 25 {
+			t.Errorf("seed %d: %d rows at version %d", seed, n, tbl.Latest().Version())
+		}
+	}
+}
+
+// A table in the object store that WEIR_S3_ENDPOINT names, if any.
+func TestRealS3(t *testing.T) {
+	data, bucket := os.Getenv("WEIR_S3_DATA"), fmt.Sprintf("weir-delta-%d", os.Getpid())
+	if os.Getenv("WEIR_S3_ENDPOINT") == "" || data == "" {
+		t.Skip("set WEIR_S3_ENDPOINT and WEIR_S3_DATA (deploy/real/s3.sh env) to write to a real S3 server")
+	}
+	if err := os.Mkdir(filepath.Join(data, bucket), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	s := newStage(t)
+	e := env[purchase](s, 0, 1, "partition_by", "day")
+	e.Settings["lake.root"] = "s3://" + bucket + "/lake?endpoint=" + os.Getenv("WEIR_S3_ENDPOINT") + "&region=us-east-1"
+	sink := Sink{Store: Objects(objstore.Openers{"s3": s3.Open})}
+	w, err := sink.OpenWriter(context.Background(), e, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	c, err := sink.OpenCommitter(context.Background(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for epoch := dataflow.Epoch(1); epoch <= 12; epoch++ {
+		write(s, w, purchases(int(epoch)*1000, int(epoch)*1000+1000)...)
+		h, _ := s.prepare(w, 0, epoch)
+		s.commit(c, epoch, h)
+		s.commit(c, epoch, h)
+	}
+	if n, _ := c.(*committer).table.Latest().NumRows(); n != 12000 {
+		t.Errorf("%d rows", n)
 	}
 }
 

@@ -102,7 +102,11 @@ func locate(path, root string) (string, error) {
 	case !filepath.IsLocal(filepath.FromSlash(path)):
 		return "", fmt.Errorf("%s: path %q leaves the lake: give a path below lake.root %s", who, path, root)
 	case strings.Contains(root, "://"):
-		return strings.TrimSuffix(root, "/") + "/" + strings.Trim(path, "/"), nil
+		at, query, ok := strings.Cut(root, "?")
+		if ok {
+			query = "?" + query
+		}
+		return strings.TrimSuffix(at, "/") + "/" + strings.Trim(path, "/") + query, nil
 	}
 	return filepath.Join(root, filepath.FromSlash(path)), nil
 }

@@ -44,7 +44,7 @@ func (s Sink) store(ctx context.Context, cfg *config, settings map[string]string
 	}
 	if s.Store == nil {
 		scheme, _, _ := strings.Cut(cfg.location, "://")
-		return nil, fmt.Errorf("%s: table %q is at %s, but this worker opens no %s:// stores", who, cfg.path, cfg.location, scheme)
+		return nil, fmt.Errorf("%s: table %q is in a %s:// store, but this worker opens folders only", who, cfg.path, scheme)
 	}
 	st, err := s.Store(ctx, cfg.location, settings)
 	if err != nil {
