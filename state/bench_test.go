@@ -81,7 +81,7 @@ func BenchmarkLoad(b *testing.B) {
 }
 
 func BenchmarkWriteEpoch(b *testing.B) {
-	for _, n := range []int{10_000, 1_000_000} {
+	for _, n := range []int{100, 10_000, 1_000_000} {
 		b.Run(fmt.Sprintf("rows=%d", n), func(b *testing.B) {
 			s := openStore(b, Options{Shared: newShared(b), Total: 128, RebaseBytes: 1 << 50})
 			f := sample(rand.New(rand.NewPCG(1, 7)), n, n, 100)

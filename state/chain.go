@@ -1,6 +1,7 @@
 package state
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,8 +28,11 @@ func (s *Store) Files() []dataflow.FileRef {
 		}
 		files[s.pathOf(*f)] = true
 	}
-	s.named = slices.DeleteFunc(s.named, func(n named) bool { return n.epoch == s.epoch })
-	s.named = append(s.named, named{s.epoch, files})
+	if n := len(s.named); n > 0 && s.named[n-1].epoch == s.epoch {
+		maps.Copy(s.named[n-1].files, files)
+	} else {
+		s.named = append(s.named, named{s.epoch, files})
+	}
 	return out
 }
 
@@ -57,16 +61,25 @@ func (s *Store) Uploaded(local, object string, offset int64) {
 	}
 }
 
-// SetComplete tells that the checkpoint of epoch is complete: what only earlier ones
-// named is removed from this disk, unless Pebble reads it. Any goroutine.
+// SetComplete tells that the checkpoint of epoch is complete: in the background, what
+// only earlier ones named is removed from this disk, unless Pebble reads it. Any
+// goroutine.
 func (s *Store) SetComplete(epoch dataflow.Epoch) {
 	s.mu.Lock()
-	s.named = slices.DeleteFunc(s.named, func(n named) bool { return n.epoch < epoch })
+	before := min(epoch, s.epoch) // the epoch may have had nothing to write
+	n := len(s.named)
+	s.named = slices.DeleteFunc(s.named, func(n named) bool { return n.epoch < before })
+	less := len(s.named) < n
 	s.mu.Unlock()
-	if s.write.TryLock() { // else the WriteEpoch that holds it sweeps
-		defer s.write.Unlock()
-		s.sweep()
+	if !less {
+		return
 	}
+	s.spawn(func() {
+		if s.write.TryLock() { // else the WriteEpoch that holds it sweeps
+			defer s.write.Unlock()
+			s.sweep()
+		}
+	})
 }
 
 // tend does what is due after an epoch. s.write is held.
@@ -80,12 +93,16 @@ func (s *Store) tend() {
 // sweep removes local files that nobody can need: neither the chain, nor an epoch
 // that may still be restored, nor Pebble. s.write is held.
 func (s *Store) sweep() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return
+	keep, tables := map[string]bool{}, map[uint64]bool{}
+	for _, o := range s.db.ObjProvider().List() {
+		if o.IsExternal() {
+			keep[s.fs.PathJoin(s.dir, o.Remote.CustomObjectName)] = true
+		} else {
+			tables[uint64(o.DiskFileNum)] = true
+		}
 	}
-	keep := map[string]bool{}
+	var gone []string
+	s.mu.Lock()
 	for _, f := range s.chain {
 		keep[s.pathOf(f)] = true
 	}
@@ -94,24 +111,24 @@ func (s *Store) sweep() {
 			keep[path] = true
 		}
 	}
-	for _, o := range s.db.ObjProvider().List() {
-		if o.IsExternal() {
-			keep[s.fs.PathJoin(s.dir, o.Remote.CustomObjectName)] = true
+	for n, p := range s.pins {
+		if tables[n] {
+			keep[p.ref.Local] = true // the next rebase may want it
+		} else if !keep[p.ref.Local] {
+			delete(s.pins, n)
 		}
 	}
 	for path := range s.owned {
-		if keep[path] {
-			continue
+		if !keep[path] {
+			gone = append(gone, path)
+			delete(s.owned, path)
+			s.storage.remove(s.fs.PathBase(path))
 		}
+	}
+	s.mu.Unlock()
+	for _, path := range gone {
 		if err := s.fs.Remove(path); err != nil {
 			s.opts.Log.Warn("state file not removed", "path", path, "error", err)
-		}
-		delete(s.owned, path)
-		s.storage.remove(s.fs.PathBase(path))
-	}
-	for n, p := range s.pins {
-		if _, ok := s.owned[p.ref.Local]; !ok {
-			delete(s.pins, n)
 		}
 	}
 }

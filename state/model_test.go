@@ -21,7 +21,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "run this seed of TestModel only")
-	seedsFlag = flag.Int("seeds", 40, "seeds of TestModel")
+	seedsFlag = flag.Int("seeds", 25, "seeds of TestModel")
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -41,12 +41,50 @@ func (s *Store) maybeRebase() {
 	}
 	live := s.Bytes()
 	switch {
-	case live == 0 || s.SubLevels() > rebaseSubLevels:
-	case all >= 2*live:
+	case live == 0:
+	case all >= 2*live && s.SubLevels() <= rebaseSubLevels:
 		if err := s.rebase(); err != nil {
 			s.opts.Log.Warn("chain not rebased", "dir", s.opts.Dir, "error", err)
 		}
+	case all >= 2*live-live/4 && !s.opts.NoBackground:
+		s.spawn(s.pinAhead)
 	}
+}
+
+// pinAhead links and sums the tables that a rebase will want soon, so that it need
+// not do so while an epoch waits for it.
+func (s *Store) pinAhead() {
+	s.mu.Lock()
+	busy, epoch := s.pinning, s.epoch
+	s.pinning = true
+	s.mu.Unlock()
+	if busy {
+		return
+	}
+	levels, err := s.db.SSTables() // not the provider's list: that has tables being written
+	if err != nil {
+		levels = nil
+	}
+	paths := s.tablePaths()
+	for _, level := range levels {
+		for _, t := range level {
+			num := uint64(t.BackingSSTNum)
+			if t.BackingType == pebble.BackingTypeExternal || s.ctx.Err() != nil {
+				continue
+			}
+			p, fresh, err := s.pinTable(num, paths[num], epoch, nil)
+			if err != nil || !fresh {
+				continue // compacted away, or pinned before
+			}
+			s.mu.Lock()
+			s.pins[num] = p
+			s.owned[p.ref.Local] = struct{}{}
+			s.mu.Unlock()
+		}
+	}
+	s.mu.Lock()
+	s.pinning = false
+	s.mu.Unlock()
 }
 
 // tableBytes returns the size of Pebble's tables.
@@ -91,6 +129,18 @@ func (s *Store) rebase() error {
 	return nil
 }
 
+// tablePaths returns where the tables that Pebble wrote, or is writing, are, by
+// number.
+func (s *Store) tablePaths() map[uint64]string {
+	paths := map[uint64]string{}
+	for _, o := range s.db.ObjProvider().List() {
+		if !o.IsExternal() {
+			paths[uint64(o.DiskFileNum)] = s.db.ObjProvider().Path(o)
+		}
+	}
+	return paths
+}
+
 // listTables returns Pebble's tables in restore order and the pins made for it.
 func (s *Store) listTables() (chain []dataflow.FileRef, made map[uint64]*pin, err error) {
 	made = map[uint64]*pin{}
@@ -105,13 +155,10 @@ func (s *Store) listTables() (chain []dataflow.FileRef, made map[uint64]*pin, er
 	if err != nil {
 		return nil, made, err
 	}
-	names := map[uint64]string{} // external objects by number
-	paths := map[uint64]string{} // tables by number
+	names, paths := map[uint64]string{}, s.tablePaths()
 	for _, o := range s.db.ObjProvider().List() {
 		if o.IsExternal() {
 			names[uint64(o.DiskFileNum)] = o.Remote.CustomObjectName
-		} else {
-			paths[uint64(o.DiskFileNum)] = s.db.ObjProvider().Path(o)
 		}
 	}
 	s.mu.Lock()

@@ -141,7 +141,7 @@ func (s *Store) attach(refs []dataflow.FileRef) ([]*source, error) {
 		seen[name] = true
 		src := s.storage.get(name)
 		if src == nil {
-			src = newSource(s.fs, s.dir, r, s.opts.Objects, s.ctx)
+			src = s.newSource(r)
 		}
 		if !src.link(r.Local) && (r.Object == "" || s.opts.Objects == nil) {
 			return nil, fmt.Errorf("state: file %s of epoch %d has no object and no local copy of %d bytes at %q", name, r.Epoch, r.Length, r.Local)
@@ -226,8 +226,8 @@ type build struct {
 	places []place
 }
 
-// maybeRebuildFilter starts a new filter when rows that were dropped since the last
-// one may be most of it.
+// maybeRebuildFilter starts a new filter when the old one has doubled: it has more
+// layers than it needs, and rows that were dropped may be most of it.
 func (s *Store) maybeRebuildFilter() {
 	f := s.filter.Load()
 	if f == nil {
@@ -235,16 +235,16 @@ func (s *Store) maybeRebuildFilter() {
 	}
 	keys, _ := f.stats()
 	s.mu.Lock()
-	due := keys > 4*max(s.rebuilt, filterRebuildKeys) && s.unlocal == 0
+	due := keys > 2*max(s.rebuilt, filterRebuildKeys) && s.unlocal == 0
 	s.mu.Unlock()
 	if due && !s.opts.NoBackground {
 		s.spawn(s.buildFilter)
 	}
 }
 
-// filterRebuildKeys is a quarter of the least number of keys for which a filter is
-// ever rebuilt.
-const filterRebuildKeys = 256 << 10
+// filterRebuildKeys is half the least number of keys for which a filter is ever
+// rebuilt.
+const filterRebuildKeys = 128 << 10
 
 // buildFilter builds the filter and the presence map from the rows that Pebble
 // holds, again if a Restore comes between. With Options.NoBackground s.write is held
@@ -269,12 +269,18 @@ func (s *Store) tryBuildFilter() bool {
 	if !s.opts.NoBackground {
 		s.write.Lock()
 	}
+	bytes := s.Bytes()
 	s.mu.Lock()
 	var rows int64
 	for _, f := range s.chain {
 		rows += f.Rows
 	}
-	b := &build{filter: newFilter(min(rows, max(filterFirst, s.Bytes()/8)))}
+	if f := s.filter.Load(); f != nil {
+		keys, _ := f.stats()
+		rows = min(rows, keys)
+	}
+	// Room for half as many again, but for no more rows than fit into the tables.
+	b := &build{filter: newFilter(min(rows+rows/2, bytes/8))}
 	s.next = b
 	s.mu.Unlock()
 	it, err := s.db.NewIter(nil)

@@ -7,18 +7,21 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/clock"
 )
 
-// Objects is how a store reads the checkpoint store. It is safe for concurrent use
-// and repeats passing failures itself; an error is final.
+// Objects is how a store reads the checkpoint store. It is safe for concurrent use.
 type Objects interface {
-	// ReadAt fills p from offset off of the object.
+	// ReadAt fills p from offset off of the object. It repeats passing failures
+	// itself; an error is final.
 	ReadAt(ctx context.Context, object string, p []byte, off int64) error
-	// Fetch writes bytes [off, off+length) of the object to w.
+	// Fetch writes bytes [off, off+length) of the object to w. It does not repeat what
+	// failed: the store does, from the start.
 	Fetch(ctx context.Context, object string, off, length int64, w io.Writer) error
 }
 
@@ -37,6 +40,7 @@ type source struct {
 	fs      vfs.FS
 	objects Objects
 	ctx     context.Context // ends with the store
+	clock   clock.Clock
 
 	bring sync.Mutex // held by whoever brings the local copy; taken before mu
 
@@ -51,11 +55,11 @@ type source struct {
 	tail    []byte // last bytes of the object, until onDisk
 }
 
-func newSource(fs vfs.FS, dir string, r dataflow.FileRef, objects Objects, ctx context.Context) *source {
+func (s *Store) newSource(r dataflow.FileRef) *source {
 	name := fileName(r)
 	return &source{
-		name: name, path: fs.PathJoin(dir, name), epoch: r.Epoch, seq: r.Seq, length: r.Length, sum: r.CRC32C,
-		fs: fs, objects: objects, ctx: ctx, object: r.Object, offset: r.Offset,
+		name: name, path: s.fs.PathJoin(s.dir, name), epoch: r.Epoch, seq: r.Seq, length: r.Length, sum: r.CRC32C,
+		fs: s.fs, objects: s.opts.Objects, ctx: s.ctx, clock: s.opts.Clock, object: r.Object, offset: r.Offset,
 	}
 }
 
@@ -254,29 +258,33 @@ func (s *source) dropLocked() {
 	s.onDisk = false
 }
 
-// fetch brings the whole file here, as get writes it. What does not match is read
-// twice, for the fault may be on the way.
+// How often, and after which first pause, a file is fetched that failed or does not
+// match: the fault may be on the way.
+const (
+	fetchTries = 4
+	fetchPause = 20 * time.Millisecond
+)
+
+// fetch brings the whole file here, as get writes it.
 func (s *source) fetch(get func(io.Writer) error) error {
 	s.mu.RLock()
 	object, offset, tried := s.object, s.offset, s.tried
 	s.mu.RUnlock()
 	tmp := s.path + ".fetch"
-	var bad *CorruptError
-	for range 2 {
+	for try := 0; ; try++ {
 		length, sum, err := s.fetchTo(tmp, get)
-		if err != nil {
-			s.fs.Remove(tmp)
-			return fmt.Errorf("state: fetching object %s: %w", object, err)
-		}
-		if length == s.length && sum == s.sum {
-			bad = nil
+		if err == nil && length == s.length && sum == s.sum {
 			break
 		}
-		bad = &CorruptError{Object: object, Offset: offset, Length: s.length, Want: s.sum, Got: sum, Local: tried}
-	}
-	if bad != nil {
-		s.fs.Remove(tmp)
-		return bad
+		if err == nil {
+			err = &CorruptError{Object: object, Offset: offset, Length: s.length, Want: s.sum, Got: sum, Local: tried}
+		} else {
+			err = fmt.Errorf("state: fetching object %s: %w", object, err)
+		}
+		if try == fetchTries-1 || clock.Sleep(s.ctx, s.clock, fetchPause<<try) != nil {
+			s.fs.Remove(tmp)
+			return err
+		}
 	}
 	if err := s.fs.Rename(tmp, s.path); err != nil {
 		return fmt.Errorf("state: fetching object %s: %w", object, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/clock"
 )
 
 // Options configures a Store. A zero field means its default; Dir, Shared and Total
@@ -26,12 +27,13 @@ type Options struct {
 	Infos   []dataflow.StateInfo
 	Log     *slog.Logger // discarded
 
-	FileBytes    int64  // an epoch's file is split at about this size; 64 MiB
-	MergeFiles   int    // chains of more epoch files than this are merged; 48
-	MergeFanIn   int    // files that are merged into one; 16
-	RebaseBytes  int64  // shorter chains are never rebased; 1 MiB
-	FS           vfs.FS // the disk
-	NoBackground bool   // merges and filter rebuilds run inside WriteEpoch and Restore, for simulation
+	FileBytes    int64       // an epoch's file is split at about this size; 64 MiB
+	MergeFiles   int         // chains of more epoch files than this are merged; 48
+	MergeFanIn   int         // files that are merged into one; 16
+	RebaseBytes  int64       // shorter chains are never rebased; 1 MiB
+	FS           vfs.FS      // the disk
+	Clock        clock.Clock // pauses between tries to fetch; the wall clock
+	NoBackground bool        // merges and filter rebuilds run inside WriteEpoch and Restore, for simulation
 }
 
 func (o Options) withDefaults() Options {
@@ -49,6 +51,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RebaseBytes == 0 {
 		o.RebaseBytes = 1 << 20
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Wall()
 	}
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -133,6 +138,7 @@ type Store struct {
 	unlocal  int                 // restores whose files are not all local
 	local    chan struct{}       // closed while unlocal is 0
 	merging  bool                // a merge runs
+	pinning  bool                // pinAhead runs
 	building bool                // a filter is being built
 	written  Written             // totals
 	closed   bool

@@ -186,7 +186,7 @@ func (s *Store) addHashes(hashes []uint64) {
 func (s *Store) ingest(files []dataflow.FileRef) error {
 	ext := make([]pebble.ExternalFile, len(files))
 	for i, f := range files {
-		src := newSource(s.fs, s.dir, f, s.opts.Objects, s.ctx)
+		src := s.newSource(f)
 		src.onDisk, src.trusted = true, true
 		s.storage.put(src)
 		ext[i] = external(f)
