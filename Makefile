@@ -9,6 +9,7 @@ PACKS     := $(JOBS:%=bin/%.wj)
 SOURCES   := $(shell git ls-files '*.go' '*.html' '*.json' go.mod go.sum 2>/dev/null)
 
 export CGO_ENABLED = 1
+export GOFLAGS = -trimpath # one build cache for the binary, its plugins and the tests
 
 .PHONY: help build packs demo test race lint fuzz sim faults test-real test-interop bench cover ci tidy clean tools
 
@@ -23,7 +24,7 @@ build: tools bin/weir ## build bin/weir (needs Go and a C compiler; 2 min the fi
 
 bin/weir: $(SOURCES)
 	@mkdir -p bin
-	$(GO) build -trimpath -o $@ ./cmd/weir
+	$(GO) build -o $@ ./cmd/weir
 
 bin/%.wj: bin/weir $(SOURCES)
 	@bin/weir build ./examples/retail/$* -o $@
