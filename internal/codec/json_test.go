@@ -467,3 +467,41 @@ func BenchmarkJSON(b *testing.B) {
 		}
 	})
 }
+
+// The order of fields, missing and unknown ones and white space change nothing.
+func TestJSONOrder(t *testing.T) {
+	d := newDiffer(t)
+	r := rand.New(rand.NewPCG(25, 26))
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(jsonSeeds[0]), &members); err != nil {
+		t.Fatal(err)
+	}
+	names := d.codec.(*jsonCodec).root.fields
+	space := func() string { return []string{"", "", "", " ", "\n\t", "  "}[r.IntN(6)] }
+	for range 5000 {
+		var b strings.Builder
+		b.WriteString(space() + "{")
+		order := r.Perm(len(names))
+		if r.IntN(2) == 0 {
+			for i := range order { // in order, with gaps
+				order[i] = i
+			}
+		}
+		n := 0
+		for _, i := range order {
+			name, v := names[i].name, members[names[i].name]
+			if r.IntN(3) == 0 || v == nil {
+				continue
+			}
+			if r.IntN(10) == 0 {
+				name = "un" + name
+			}
+			if n++; n > 1 {
+				b.WriteString("," + space())
+			}
+			b.WriteString(space() + strconv.Quote(name) + space() + ":" + space() + string(v) + space())
+		}
+		b.WriteString(space() + "}" + space())
+		d.check(t, []byte(b.String()))
+	}
+}
