@@ -44,6 +44,97 @@ type modelTable struct {
 	tbl  *Table
 	want map[int64]modelRow
 	next int64
+
+	states map[int64]map[int64]modelRow // by version
+}
+
+// merge changes, deletes and inserts by a random source.
+func (m *modelTable) merge(rng *rand.Rand) error {
+	var rows []modelRow
+	for id := range m.want {
+		if id%3 == rng.Int64N(3) && len(rows) < 12 {
+			r := m.want[id]
+			r.Price = -r.Price
+			rows = append(rows, r)
+		}
+	}
+	rows = append(rows, m.fresh(4)...)
+	deleted := rng.Int64N(4)
+	bySource := rng.IntN(3) == 0
+	mg := Merge{Source: Batches(m.batch(rows)), On: mustExpr(m.t, "t.id = s.id"), TargetAlias: "t", SourceAlias: "s", Clauses: []MergeClause{
+		{Action: MatchedDelete, If: mustExpr(m.t, fmt.Sprintf("t.id %% 4 = %d", deleted))},
+		{Action: MatchedUpdate, Set: map[string]*Expr{"price": mustExpr(m.t, "s.price - 1"), "name": mustExpr(m.t, "concat('m', s.id)")}},
+		{Action: NotMatchedInsert, If: mustExpr(m.t, "s.id % 5 != 0")},
+	}}
+	if bySource {
+		mg.Clauses = append(mg.Clauses, MergeClause{Action: NotMatchedBySourceDelete, If: mustExpr(m.t, "t.price > 20 and t.part = 'p1'")},
+			MergeClause{Action: NotMatchedBySourceUpdate, If: mustExpr(m.t, "t.part = 'p2'"), Set: map[string]*Expr{"price": mustExpr(m.t, "t.price + 0.5")}})
+	}
+	if _, err := m.tbl.Merge(context.Background(), mg); err != nil {
+		return err
+	}
+	src := map[int64]modelRow{}
+	for _, r := range rows {
+		src[r.ID] = r
+	}
+	for id, r := range m.want {
+		s, ok := src[id]
+		delete(src, id)
+		switch {
+		case ok && id%4 == deleted:
+			delete(m.want, id)
+		case ok:
+			n := fmt.Sprint("m", id)
+			r.Price, r.Name = s.Price-1, &n
+			m.want[id] = r
+		case bySource && r.Price > 20 && r.Part == "p1":
+			delete(m.want, id)
+		case bySource && r.Part == "p2":
+			r.Price += 0.5
+			m.want[id] = r
+		}
+	}
+	for id, r := range src {
+		if id%5 != 0 {
+			m.want[id] = r
+		}
+	}
+	return nil
+}
+
+// checkFeed folds the change feed from the first version and expects the rows.
+func (m *modelTable) checkFeed() {
+	m.t.Helper()
+	got := map[int64]int{}
+	ids := map[string]int{}
+	for b, err := range m.tbl.Changes(context.Background(), ChangeOptions{}) {
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		for i := range b.Len {
+			key := fmt.Sprint(b.Column("id").Value(i), b.Column("name").Value(i), b.Column("price").Value(i), b.Column("part").Value(i))
+			switch b.Column(ChangeType).StringAt(i) {
+			case "insert", "update_postimage":
+				ids[key]++
+				got[b.Column("id").Longs[i]]++
+			default:
+				ids[key]--
+				got[b.Column("id").Longs[i]]--
+			}
+		}
+	}
+	for _, r := range m.want {
+		var name any
+		if r.Name != nil {
+			name = *r.Name
+		}
+		ids[fmt.Sprint(r.ID, name, r.Price, r.Part)]--
+	}
+	for key, n := range ids {
+		if n != 0 {
+			m.t.Fatalf("change feed leaves %d too many of row %s", n, key)
+		}
+	}
 }
 
 func (m *modelTable) batch(rows []modelRow) *Batch {
@@ -113,7 +204,7 @@ func (m *modelTable) step(rng *rand.Rand) string {
 		}
 		return what
 	}
-	switch op := rng.IntN(9); op {
+	switch op := rng.IntN(14); op {
 	case 0, 1:
 		rows := m.fresh(1 + rng.IntN(40))
 		_, err := m.tbl.Append(ctx, Batches(m.batch(rows)), WriteOptions{})
@@ -162,6 +253,24 @@ func (m *modelTable) step(rng *rand.Rand) string {
 		m.drop(func(r modelRow) bool { return r.ID >= lo-6 && r.ID < lo })
 		m.put(rows)
 		return fail("replaceWhere by id", err)
+	case 8:
+		return fail("merge", m.merge(rng))
+	case 9:
+		_, err := m.tbl.Optimize(ctx, OptimizeOptions{})
+		return fail("optimize", err)
+	case 10:
+		_, err := m.tbl.Optimize(ctx, OptimizeOptions{ZOrder: []string{"id", "price"}})
+		return fail("zorder", err)
+	case 11:
+		_, err := m.tbl.Vacuum(ctx, VacuumOptions{})
+		return fail("vacuum", err)
+	case 12:
+		v := max(0, m.tbl.Latest().Version()-rng.Int64N(3))
+		_, err := m.tbl.Restore(ctx, v)
+		if err == nil {
+			m.want = maps.Clone(m.states[v])
+		}
+		return fail("restore", err)
 	default:
 		before := m.tbl.Latest()
 		rows := m.fresh(3)[:1+rng.IntN(2)]
@@ -208,10 +317,39 @@ func TestRandomHistories(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				m := &modelTable{t: t, tbl: tbl, want: map[int64]modelRow{}}
+				m := &modelTable{t: t, tbl: tbl, want: map[int64]modelRow{}, states: map[int64]map[int64]modelRow{0: {}}}
 				for i := range 30 {
 					what := fmt.Sprintf("step %d: ", i) + m.step(rng)
 					m.check(what)
+					m.states[m.tbl.Latest().Version()] = maps.Clone(m.want)
+				}
+				for v, rows := range m.states {
+					old, err := m.tbl.At(ctx, v)
+					if err != nil {
+						t.Fatal(err)
+					}
+					n := 0
+					for b, err := range old.Scan(ctx, ScanOptions{Columns: []string{"id"}}) {
+						if err != nil {
+							t.Fatal(err)
+						}
+						n += b.Len
+					}
+					if n != len(rows) {
+						t.Fatalf("version %d has %d rows, want %d", v, n, len(rows))
+					}
+				}
+				if m.tbl.Latest().tracksChanges() {
+					m.checkFeed()
+				}
+				if problems, err := m.tbl.Fsck(ctx); err != nil {
+					t.Fatal(err)
+				} else {
+					for _, p := range problems {
+						if p.Kind != "orphan" {
+							t.Fatalf("fsck: %v", p)
+						}
+					}
 				}
 				if m.tbl, err = Open(ctx, store, TableOptions{}); err != nil {
 					t.Fatal(err)
