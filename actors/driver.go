@@ -17,7 +17,6 @@ import (
 	"github.com/weirstream/weir/actors/subtask"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/clock"
-	"github.com/weirstream/weir/internal/failpoint"
 	"github.com/weirstream/weir/stream/spi"
 )
 
@@ -320,9 +319,6 @@ func (e effects) Write(epoch dataflow.Epoch, seq int, frozen []spi.Frozen) {
 			_, err := store.WriteEpoch(ctx, epoch, seq, frozen)
 			return err
 		})
-		if err == nil {
-			failpoint.Hit(failpoint.PartWritten, failpoint.Int("epoch", int64(epoch)), failpoint.Str("subtask", d.id.String()))
-		}
 		d.a.send(d, written{err})
 	})
 }
