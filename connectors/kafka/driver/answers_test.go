@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/clock"
+	"github.com/weirstream/weir/stream/spi"
 )
 
 // A transaction is the setting of one row of the table of answers: a producer that
@@ -268,5 +271,53 @@ func TestSinkOnRealKafka(t *testing.T) {
 			makeTopic(t, client(t, brokers), topic, 2)
 			playHistory(t, 100+seed, brokers, topic)
 		})
+	}
+}
+
+// A prepared transaction outlives kill -9 of the broker, and a commit that began
+// while the broker was down succeeds when it is back. It runs where
+// WEIR_KAFKA_SCRIPT names deploy/real/kafka.sh, for the broker at WEIR_KAFKA.
+func TestSinkBrokerKilled(t *testing.T) {
+	script, brokers := os.Getenv("WEIR_KAFKA_SCRIPT"), realBrokers()
+	if script == "" || brokers == nil {
+		t.Skip("set WEIR_KAFKA and WEIR_KAFKA_SCRIPT=deploy/real/kafka.sh to kill a real broker")
+	}
+	_, port, _ := strings.Cut(brokers[0], ":")
+	run := func(verb string) {
+		if out, err := exec.Command(script, verb, port).CombinedOutput(); err != nil {
+			t.Errorf("%s %s: %v: %s", script, verb, err, out)
+		}
+	}
+	topic := unique("killed")
+	makeTopic(t, client(t, brokers), topic, 2)
+	wd := newWorld()
+	env := wd.env("snk", 0, 1, sink("topic", topic, "transactional_id_prefix", topic, "startup_timeout", "60s"), brokers)
+	w, cm := openWriter(t, env, nil), openCommitter(t, env)
+	for epoch := dataflow.Epoch(1); epoch <= 3; epoch++ {
+		from := int(epoch) * 100
+		write(t, wd, w, people(from, from+100)...)
+		h := handles(0, epoch, prepare(t, w, epoch))
+		run("kill9")
+		write(t, wd, w, people(from+1000, from+1050)...) // into the outage, under another id
+		back := make(chan struct{})
+		go func() { run("start"); close(back) }()
+		var err error
+		for range 10 { // as the engine repeats it
+			if _, err = cm.Commit(context.Background(), epoch, h); err == nil || errors.Is(err, spi.ErrStop) {
+				break
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-back
+		w.Finished(epoch)
+		h = handles(0, epoch+100, prepare(t, w, epoch+100))
+		commit(t, cm, epoch+100, h)
+		w.Finished(epoch + 100)
+		got, _ := visibleIn(t, brokers, topic, true)
+		if len(got) != int(epoch)*150 {
+			t.Errorf("after kill %d: %d rows are visible, want %d", epoch, len(got), epoch*150)
+		}
 	}
 }
