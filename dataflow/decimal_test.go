@@ -59,7 +59,7 @@ func fits(v *big.Rat, scale int) bool {
 // where the result has no 38-digit form.
 func TestDecimalAgainstBig(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 60_000 {
+	for range 20_000 {
 		a, b := randDecimal(r), randDecimal(r)
 		x, y := rat(a), rat(b)
 		scale := max(a.Scale(), b.Scale())
@@ -123,7 +123,7 @@ func roundRat(v *big.Rat, scale int) *big.Rat {
 // Text, JSON and bytes bring back the very same representation.
 func TestDecimalRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 50_000 {
+	for range 20_000 {
 		d := randDecimal(r)
 		if got, err := ParseDecimal(d.String()); err != nil || got != d {
 			t.Fatalf("ParseDecimal(%q) = %s, %v", d, got, err)

@@ -168,7 +168,7 @@ func naiveAppend(t *testing.T, schema string, v reflect.Value) []byte {
 func TestRoundTripRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	arena := new(spi.Arena)
-	for range 1000 {
+	for range 600 {
 		typ := randType(r, 3)
 		c, err := Of(typ)
 		if err != nil {
@@ -357,7 +357,7 @@ func BenchmarkAvro(b *testing.B) {
 // Reading by words agrees with encoding/binary on every length.
 func TestUvarint(t *testing.T) {
 	r := rand.New(rand.NewPCG(23, 24))
-	for range 100_000 {
+	for range 50_000 {
 		want := r.Uint64() >> r.IntN(64)
 		b := append(binary.AppendUvarint([]byte{1}, want), make([]byte, r.IntN(10))...)
 		got, next := uvarint(b, 1)
