@@ -238,6 +238,7 @@ type SubtaskStats struct {
 	Messages  int64 // mailbox messages received
 	Epoch     dataflow.Epoch
 	Lag       int64 // of a source: records known to wait; -1 if unknown or none
+	Queued    int64 // rows waiting in the inputs
 	Memory    int64 // bytes held by the runners
 	Dirty     int64 // bytes of them not evictable
 	AlignNano int64 // spent aligning, last epoch

@@ -22,6 +22,7 @@ func (d *driver) snapshot() SubtaskStats {
 	}
 	m := d.m.Stats()
 	s.Ended, s.Epoch, s.Lag, s.Memory, s.Dirty = m.Ended, m.Epoch, m.Lag, m.Memory, m.Dirty
+	s.Queued, s.AlignNano = m.Queued, m.Align*1000
 	for i, o := range m.Ops {
 		s.Operators = append(s.Operators, OperatorStats{
 			Operator: o.Name, RowsIn: o.RowsIn, RowsOut: o.RowsOut, Watermark: o.Watermark, Counts: d.counts[i].snapshot(),

@@ -25,6 +25,9 @@ type epochState struct {
 	at      map[dataflow.Epoch][]dataflow.SplitState // positions of cuts that may complete
 	skipped map[dataflow.Epoch]bool                  // epochs whose files are lost to a negative control
 
+	alignFrom int64 // when the first barrier of the newest epoch came, µs
+	aligned   int64 // how long the last alignment took, µs
+
 	seqEpoch dataflow.Epoch // of the newest file
 	seq      int            // of the next file of seqEpoch
 
@@ -124,12 +127,16 @@ func (m *Machine) Finished(e dataflow.Epoch) {
 // arrived handles a barrier on input i.
 func (m *Machine) arrived(i int, e, complete dataflow.Epoch) {
 	m.Complete(complete)
+	if newest, open := m.align.Epoch(); e > newest || !open {
+		m.alignFrom = m.now
+	}
 	done, gone := m.align.Barrier(i, e)
 	if gone != 0 {
 		m.decline(gone, fmt.Errorf("epoch %d came before it was aligned", e))
 	}
 	if done {
 		m.due = e
+		m.aligned = m.now - m.alignFrom
 	}
 }
 

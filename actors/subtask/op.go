@@ -95,8 +95,10 @@ func (q *backlog) pop() spi.Batch {
 // errOverflow is completed by the name of the operator whose call overshot.
 var errOverflow = errors.New("one call emitted more rows than fit")
 
+// checkOverflow is called after rows were added to q. What one call may overshoot
+// is bounded, but one batch of large rows is no overshoot.
 func (m *Machine) checkOverflow(q *backlog, emitter int) {
-	if len(q.rows) > 1 && q.bytes > m.cfg.Overflow {
+	if q.bytes > m.cfg.Overflow && (len(q.rows) > 1 || q.rows[0].b.Len() > m.cfg.BatchRows) {
 		m.fail(emitter, fmt.Errorf("%w: %d bytes wait where %d are allowed: emit fewer rows per call, or spread them over timers", errOverflow, q.bytes, m.cfg.Overflow))
 	}
 }

@@ -10,6 +10,7 @@ type Stats struct {
 	Memory      int64          // bytes held by the runners
 	Dirty       int64          // bytes of them that cannot be evicted
 	Queued      int64          // rows waiting in the inputs
+	Align       int64          // µs that the last alignment took
 	Ops         []OpStats
 	Outs        []OutStats
 	IdleInput   bool
@@ -34,7 +35,7 @@ type OutStats struct {
 func (m *Machine) Stats() Stats {
 	s := Stats{
 		Ended: m.phase >= ended, Epoch: m.lastCut, Lag: -1, Memory: m.total, Dirty: m.dirty,
-		Queued: m.Queued(), IdleInput: m.idle, Uncommitted: len(m.handles),
+		Queued: m.Queued(), IdleInput: m.idle, Align: m.aligned, Uncommitted: len(m.handles),
 	}
 	if m.src != nil && m.src.reader != nil {
 		s.Lag = m.src.reader.Lag()
