@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"maps"
 	"reflect"
 	"slices"
 	"sort"
@@ -90,8 +89,15 @@ func (h *memHost) Load(probes []uint64, keys [][]byte, got func(i int, row []byt
 
 func (h *memHost) Scan(from, to []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(k, v []byte) bool) {
-		for _, k := range slices.Sorted(maps.Keys(h.store)) {
-			if k >= string(from) && k < string(to) && !yield([]byte(k), h.store[k]) {
+		var keys []string
+		for k := range h.store {
+			if k >= string(from) && k < string(to) {
+				keys = append(keys, k)
+			}
+		}
+		slices.Sort(keys)
+		for _, k := range keys {
+			if !yield([]byte(k), h.store[k]) {
 				return
 			}
 		}

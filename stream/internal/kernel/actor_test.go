@@ -117,7 +117,7 @@ func newModel[K comparable]() *model[K] {
 	return &model[K]{n: map[K]int64{}, timers: map[K]map[string]int64{}}
 }
 
-func (m *model[K]) clone() *model[K] {
+func (m *model[K]) clone() reference[event[K]] {
 	c := &model[K]{n: maps.Clone(m.n), timers: map[K]map[string]int64{}, handles: m.handles.clone()}
 	for k, t := range m.timers {
 		c.timers[k] = maps.Clone(t)
@@ -125,7 +125,9 @@ func (m *model[K]) clone() *model[K] {
 	return c
 }
 
-func (m *model[K]) receive(e event[K]) (out []string) {
+func (m *model[K]) at(now int64) { m.handles.at(now) }
+
+func (m *model[K]) receive(e event[K], _ int64) (out []string) {
 	if out, ok := m.handles.receive(e); ok {
 		m.n[e.Key] += 0
 		return out
@@ -187,7 +189,7 @@ func (m *model[K]) next() int64 {
 }
 
 // A subtask under test.
-type subject[K comparable] struct {
+type subject struct {
 	h      *memHost
 	r      spi.Runner
 	frozen spi.Frozen
@@ -200,22 +202,44 @@ const testGroups = 16
 
 var plainOps = []string{"add", "add", "add", "set", "set", "unset", "clear", "clearset", "silent"}
 
-type suite[K comparable] struct {
+// A reference is a naive model of an operator.
+type reference[E any] interface {
+	receive(e E, at int64) []string
+	advance(wm int64) []string
+	next() int64
+	at(now int64)
+	clone() reference[E]
+}
+
+// A suite drives an operator whose rows are of type E beside its reference.
+type suite[E any] struct {
 	t      *testing.T
 	rnd    *rand.Rand
-	key    func(i int) K
+	gen    func() (e E, hash uint32, at int64)
 	make   func() (spi.Runner, error)
 	state  []spi.StateType
-	hash   func(K) uint32
-	subs   []*subject[K]
-	model  *model[K]
+	subs   []*subject
+	model  reference[E]
 	wm     int64
-	keys   int
 	step   int64 // of event time
-	ops    []string
 	now    int64
 	pinned bool // no freeze now: a checkpoint is open
 	total  int
+}
+
+// actorGen returns a generator of events.
+func actorGen[K comparable](s *suite[event[K]], keys int, key func(int) K, ops []string) func() (event[K], uint32, int64) {
+	hash, err := HasherOf[K]()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return func() (event[K], uint32, int64) {
+		e := event[K]{Key: key(s.rnd.IntN(keys)), N: s.rnd.Int64N(9), Name: []string{"a", "b", "clear"}[s.rnd.IntN(3)]}
+		e.Op = ops[s.rnd.IntN(len(ops))]
+		e.Sub = fmt.Sprint("sub", s.rnd.IntN(12))
+		e.At = max(s.wm, 0) + s.rnd.Int64N(20*s.step) - s.step
+		return e, hash(e.Key), e.At
+	}
 }
 
 // Whatever the order of rows, freezes (written at once or beside the actor, kept
@@ -251,15 +275,11 @@ func newTestRunner[K comparable, A testActor[K]](init func() A) (func() (spi.Run
 
 func runSuite[K comparable](t *testing.T, seed uint64, name string, key func(int) K, mk func() (spi.Runner, error), states []spi.StateType) {
 	t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
-		hash, err := HasherOf[K]()
-		if err != nil {
-			t.Fatal(err)
+		s := &suite[event[K]]{
+			t: t, rnd: rand.New(rand.NewPCG(seed, 9)), make: mk, state: states, model: newModel[K](),
+			step: []int64{1000, 5_000_000, 90_000_000}[seed/3%3],
 		}
-		s := &suite[K]{
-			t: t, rnd: rand.New(rand.NewPCG(seed, 9)), key: key, make: mk, state: states, hash: hash,
-			model: newModel[K](), ops: plainOps,
-			keys: []int{3, 40, 900}[seed%3], step: []int64{1000, 5_000_000, 90_000_000}[seed/3%3],
-		}
+		s.gen = actorGen(s, []int{3, 40, 900}[seed%3], key, plainOps)
 		s.restore(map[string][]byte{}, 1)
 		for s.total < 15000 {
 			s.turn()
@@ -267,7 +287,7 @@ func runSuite[K comparable](t *testing.T, seed uint64, name string, key func(int
 	})
 }
 
-func (s *suite[K]) restore(store map[string][]byte, parallelism int) {
+func (s *suite[E]) restore(store map[string][]byte, parallelism int) {
 	s.subs = nil
 	for i := range parallelism {
 		owned := dataflow.OwnedBy(testGroups, parallelism, i)
@@ -281,7 +301,7 @@ func (s *suite[K]) restore(store map[string][]byte, parallelism int) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		sub := &subject[K]{h: h, r: r}
+		sub := &subject{h: h, r: r}
 		h.sent = func(_ int, b spi.Batch) { sub.out = append(sub.out, b.(*Rows[string]).Values...) }
 		if err := r.Open(h, nil); err != nil {
 			s.t.Fatal(err)
@@ -290,7 +310,7 @@ func (s *suite[K]) restore(store map[string][]byte, parallelism int) {
 	}
 }
 
-func (s *suite[K]) turn() {
+func (s *suite[E]) turn() {
 	switch x := s.rnd.IntN(20); {
 	case x < 9:
 		s.rows()
@@ -312,28 +332,24 @@ func (s *suite[K]) turn() {
 	}
 }
 
-func (s *suite[K]) rows() {
+func (s *suite[E]) rows() {
 	n := 1 + s.rnd.IntN(400)
 	s.total += n
 	s.now += s.rnd.Int64N(20)
-	s.model.handles.at(s.now)
+	s.model.at(s.now)
 	for _, sub := range s.subs {
 		sub.h.now = s.now
 	}
-	batches := make([]*Rows[event[K]], len(s.subs))
+	batches := make([]*Rows[E], len(s.subs))
 	for i := range batches {
-		batches[i] = NewRows[event[K]](0)
+		batches[i] = NewRows[E](0)
 	}
 	var want []string
 	for range n {
-		e := event[K]{Key: s.key(s.rnd.IntN(s.keys)), N: s.rnd.Int64N(9), Name: []string{"a", "b", "clear"}[s.rnd.IntN(3)]}
-		e.Op = s.ops[s.rnd.IntN(len(s.ops))]
-		e.Sub = fmt.Sprint("sub", s.rnd.IntN(12))
-		e.At = max(s.wm, 0) + s.rnd.Int64N(20*s.step) - s.step
-		want = append(want, s.model.receive(e)...)
-		h := s.hash(e.Key)
+		e, h, at := s.gen()
+		want = append(want, s.model.receive(e, at)...)
 		b := batches[dataflow.OwnerOf(dataflow.GroupOf(h, testGroups), testGroups, len(s.subs))]
-		b.Add(e, e.At)
+		b.Add(e, at)
 		b.Meta.Hashes = append(b.Meta.Hashes, h)
 	}
 	for i, sub := range s.subs {
@@ -358,7 +374,7 @@ func (s *suite[K]) rows() {
 	s.compare("rows", want)
 }
 
-func (s *suite[K]) advance() {
+func (s *suite[E]) advance() {
 	s.wm = max(s.wm, 0) + s.rnd.Int64N(4*s.step)
 	next := s.model.next()
 	got := int64(dataflow.MaxTime)
@@ -388,7 +404,7 @@ func (s *suite[K]) advance() {
 	s.compare("advance", want)
 }
 
-func (s *suite[K]) compare(what string, want []string) {
+func (s *suite[E]) compare(what string, want []string) {
 	s.t.Helper()
 	var got []string
 	for _, sub := range s.subs {
@@ -404,7 +420,7 @@ func (s *suite[K]) compare(what string, want []string) {
 	}
 }
 
-func (s *suite[K]) freeze(sub *subject[K]) {
+func (s *suite[E]) freeze(sub *subject) {
 	f, err := sub.r.Freeze()
 	if err != nil {
 		s.t.Fatal(err)
@@ -430,7 +446,7 @@ func (s *suite[K]) freeze(sub *subject[K]) {
 	}
 }
 
-func (s *suite[K]) thaw(sub *subject[K], undo bool) {
+func (s *suite[E]) thaw(sub *subject, undo bool) {
 	if sub.frozen == nil {
 		return
 	}
@@ -450,7 +466,7 @@ func (s *suite[K]) thaw(sub *subject[K], undo bool) {
 
 // checkpoint freezes all subtasks, goes on for a while, and sometimes restores
 // from it at another parallelism.
-func (s *suite[K]) checkpoint() {
+func (s *suite[E]) checkpoint() {
 	store := map[string][]byte{}
 	for _, sub := range s.subs {
 		s.thaw(sub, s.rnd.IntN(2) == 0)

@@ -72,6 +72,7 @@ type run struct {
 	buf    []byte
 	rows   []groupRow
 	due    []indexed
+	groups []int32 // that had rows
 	warmTo int
 	warmed uint32 // keeps the reads of warm alive
 }
@@ -252,6 +253,7 @@ func (r *run) suffix(k []byte, word uint64) []byte {
 
 // emit yields the rows of group g, which is that of the next row.
 func (r *run) emit(g int, yield func(k, v []byte) bool) (more bool, err error) {
+	r.groups = append(r.groups, int32(g))
 	pre := r.prefix(g, r.id, r.paned, r.pane)
 	n := len(pre)
 	for ; r.next < len(r.order) && r.group() == g; r.next++ {

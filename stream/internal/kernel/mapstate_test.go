@@ -240,14 +240,15 @@ func TestHandlesAgainstModel(t *testing.T) {
 			States: []Handle{hList, hMap, hValue, hDated, hTTL},
 		}, new(Sides))
 	}
-	hash, _ := HasherOf[string]()
 	for seed := range uint64(9) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			s := &suite[string]{
-				t: t, rnd: rand.New(rand.NewPCG(seed, 11)), key: func(i int) string { return fmt.Sprint("k", i) }, make: mk, state: handleStates(), hash: hash,
-				model: newModel[string](), ops: handleOps, keys: []int{2, 20, 200}[seed%3], step: []int64{1000, 5_000_000, 90_000_000}[seed/3%3],
+			ref := newModel[string]()
+			ref.handles = newHandleModel[string]()
+			s := &suite[event[string]]{
+				t: t, rnd: rand.New(rand.NewPCG(seed, 11)), make: mk, state: handleStates(), model: ref,
+				step: []int64{1000, 5_000_000, 90_000_000}[seed/3%3],
 			}
-			s.model.handles = newHandleModel[string]()
+			s.gen = actorGen(s, []int{2, 20, 200}[seed%3], func(i int) string { return fmt.Sprint("k", i) }, handleOps)
 			s.restore(map[string][]byte{}, 1)
 			for s.total < 12000 {
 				s.turn()

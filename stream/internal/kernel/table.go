@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"reflect"
 	"unsafe"
@@ -87,6 +88,7 @@ type layout struct {
 	steps  []keyStep
 	timed  bool // rows begin with a timers section, and entries hold timers
 	timers bool // rows begin with a timers section
+	marked bool // rows begin with a byte, and entries hold it in head.name
 	expiry bool // rows begin with an expiry, and entries hold it in timers.at
 	linked bool
 	codec  valueCodec
@@ -173,6 +175,8 @@ func (v *view) appendValue(dst []byte, p unsafe.Pointer) ([]byte, error) {
 		dst = v.appendTimers(dst, p)
 	case v.lay.timers:
 		dst = append(dst, 0)
+	case v.lay.marked:
+		dst = append(dst, byte((*head)(p).name))
 	case v.lay.expiry:
 		dst = binary.BigEndian.AppendUint64(dst, uint64(v.timersOf(p).at))
 	}
@@ -342,6 +346,11 @@ func (t *table) load(p unsafe.Pointer, row []byte) error {
 	switch {
 	case t.lay.timed || t.lay.timers:
 		body, err = t.loadTimers(p, row)
+	case t.lay.marked:
+		if len(row) == 0 {
+			return errors.New("stream: the row of a pane is empty")
+		}
+		h.name, body = uint16(row[0]), row[1:]
 	case t.lay.expiry:
 		if len(row) < 8 {
 			return fmt.Errorf("stream: a row of %d bytes has no expiry", len(row))
