@@ -13,6 +13,7 @@ import (
 	"github.com/weirstream/weir/checkpoint"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/control"
+	"github.com/weirstream/weir/internal/failpoint"
 	"github.com/weirstream/weir/internal/queue"
 	"github.com/weirstream/weir/state"
 )
@@ -141,6 +142,10 @@ func (a *attempt) handle(msg any) {
 			a.send(control.Ready{To: a.deploy.To, States: a.states.infos})
 		}
 	case isAcked:
+		if failpoint.SpoilOf(int64(msg.epoch)) == failpoint.DeclineEarly {
+			a.send(control.Declined{To: a.deploy.To, Epoch: msg.epoch, Subtask: msg.subtask, Reason: failpoint.EnvSpoil})
+			break
+		}
 		a.up.acked(msg)
 	case uploaded:
 		a.up.uploaded(msg)

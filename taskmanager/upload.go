@@ -163,6 +163,9 @@ func (u *uploader) uploaded(ev uploaded) {
 			u.a.send(control.Declined{To: u.a.deploy.To, Epoch: ev.epoch, Subtask: part.Subtask, Reason: ev.err.Error()})
 			continue
 		}
+		if i == len(ev.parts)-1 && u.spoiled(ev.epoch, part.Subtask) {
+			continue
+		}
 		u.a.send(control.Acked{To: u.a.deploy.To, Epoch: ev.epoch, Part: part})
 	}
 	if ev.epoch == u.epoch {
@@ -170,6 +173,18 @@ func (u *uploader) uploaded(ev uploaded) {
 	} else if u.epoch != 0 && len(u.parts) == len(u.a.deploy.Subtasks) {
 		u.start()
 	}
+}
+
+// spoiled withholds the last ack of an epoch that a fault test spoils.
+func (u *uploader) spoiled(e dataflow.Epoch, s dataflow.SubtaskID) bool {
+	switch failpoint.SpoilOf(int64(e)) {
+	case failpoint.DeclineLate:
+		u.a.send(control.Declined{To: u.a.deploy.To, Epoch: e, Subtask: s, Reason: failpoint.EnvSpoil})
+		return true
+	case failpoint.LoseAck:
+		return true
+	}
+	return false
 }
 
 func (u *uploader) close() {

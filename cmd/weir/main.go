@@ -12,11 +12,16 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/weirstream/weir/internal/failpoint"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	err := root().ExecuteContext(ctx)
+	err := failpoint.Check()
+	if err == nil {
+		err = root().ExecuteContext(ctx)
+	}
 	stop()
 	if err != nil {
 		var quiet exitError

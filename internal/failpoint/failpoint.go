@@ -16,6 +16,9 @@
 // checker would notice. All are on unless WEIR_GUARD_OFF=txn-check,ack-chain
 // names them.
 //
+// WEIR_SPOIL_EPOCHS=3 makes every third epoch come to nothing, in a way that its
+// number decides: SpoilOf says how, and the task manager does it.
+//
 // Each process counts its own hits. The environment is read at the first use;
 // main calls Check before, so that a misspelt name stops the start instead of
 // testing nothing. The state is one package variable because the thing it kills
@@ -113,6 +116,7 @@ type armed struct {
 	err    error // what the environment got wrong
 	points map[Point]*target
 	off    map[Guard]bool
+	spoil  int64 // every how many epochs one is spoiled; 0: none
 	log    string
 }
 
@@ -153,7 +157,7 @@ func Armed() bool { return current() != &idle }
 // process. Calls must not overlap.
 func SwitchOff(guards ...Guard) (restore func()) {
 	before := current()
-	s := &armed{err: before.err, points: before.points, log: before.log, off: map[Guard]bool{}}
+	s := &armed{err: before.err, points: before.points, spoil: before.spoil, log: before.log, off: map[Guard]bool{}}
 	for g := range before.off {
 		s.off[g] = true
 	}
@@ -171,8 +175,10 @@ func current() *armed {
 	once.Do(func() {
 		s, err := parse(os.Getenv(EnvPoints), os.Getenv(EnvGuards))
 		s.log = os.Getenv(EnvLog)
-		s.err = err
-		if err == nil && len(s.points) == 0 && len(s.off) == 0 {
+		spoil, serr := parseSpoil(os.Getenv(EnvSpoil))
+		err = errors.Join(err, serr)
+		s.spoil, s.err = spoil, err
+		if err == nil && len(s.points) == 0 && len(s.off) == 0 && s.spoil == 0 {
 			s = &idle
 		}
 		state.CompareAndSwap(nil, s)

@@ -222,3 +222,27 @@ func BenchmarkUnarmed(b *testing.B) {
 		}
 	})
 }
+
+// Epochs are spoiled by their number, in turn, and only if the environment says so.
+func TestSpoil(t *testing.T) {
+	s := &armed{spoil: 3}
+	before := current()
+	state.Store(s)
+	defer state.Store(before)
+	var got []Spoil
+	for e := int64(1); e <= 15; e++ {
+		got = append(got, SpoilOf(e))
+	}
+	want := []Spoil{0, 0, DeclineLate, 0, 0, LoseAck, 0, 0, DeclineLate, 0, 0, DeclineEarly, 0, 0, DeclineLate}
+	if !slices.Equal(got, want) {
+		t.Errorf("epochs 1 to 15 are spoiled as %v, want %v", got, want)
+	}
+	for _, text := range []string{"0", "-1", "x"} {
+		if _, err := parseSpoil(text); err == nil {
+			t.Errorf("%q was accepted", text)
+		}
+	}
+	if n, err := parseSpoil("7"); n != 7 || err != nil {
+		t.Errorf("7 gives %d, %v", n, err)
+	}
+}
