@@ -152,6 +152,6 @@ var tableKeys = map[string][]string{
 	"bronze/checkout_events": {"topic", "partition", "offset"},
 	"bronze/cart_updates":    {"topic", "partition", "offset"},
 	"gold/baskets":           {"household_id", "basket_id", "opened"},
-	"gold/revenue":           {"category", "window_start"},
+	"gold/revenue":           {"category", "window_start", "lines"},
 	"gold/revenue_late":      {"household_id", "basket_id", "product_id", "at"},
 }
