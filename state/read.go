@@ -23,7 +23,9 @@ func (s *Store) Load(probes []uint64, keys [][]byte, got func(i int, row []byte)
 		return err
 	}
 	f := s.filter.Load()
-	var ask []int
+	ask := s.ask[:0]
+	s.ask = nil // got may call Load
+	defer func() { s.ask = ask[:0] }()
 	for i, key := range keys {
 		if f != nil && s.filtered(key) && !f.has(probes[i]) {
 			if err := got(i, nil); err != nil {
@@ -42,14 +44,14 @@ func (s *Store) Load(probes []uint64, keys [][]byte, got func(i int, row []byte)
 		}
 		return cmp.Compare(a, b)
 	})
+	done := 0
 	if len(ask) >= loadByIterator {
-		n, err := s.loadSorted(ask, keys, f == nil, got)
-		if err != nil {
+		var err error
+		if done, err = s.loadSorted(ask, keys, f == nil, got); err != nil {
 			return err
 		}
-		ask = ask[n:] // none, unless a read failed
 	}
-	for _, i := range ask {
+	for _, i := range ask[done:] { // none, unless a read failed
 		if err := s.get(keys[i], i, got); err != nil {
 			return err
 		}
@@ -152,12 +154,7 @@ func (s *Store) Scan(from, to []byte) iter.Seq2[[]byte, []byte] {
 		if s.scanErr = s.Err(); s.scanErr != nil {
 			return
 		}
-		resume := false // every row moves from, until no file can be bad
-		select {
-		case <-s.Local():
-		default:
-			resume = true
-		}
+		resume := !s.Settled() || s.mended.Load() // every row moves from, if a file can be bad
 		err := s.scan(&from, to, resume, yield)
 		for try := 0; try < rereads && resume && err != nil; try++ {
 			if err = s.readFailed(); err == nil {

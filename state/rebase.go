@@ -172,7 +172,7 @@ func (s *Store) listTables() (chain []dataflow.FileRef, made map[uint64]*pin, er
 			if t.BackingType == pebble.BackingTypeExternal {
 				src := s.storage.get(names[num])
 				if src == nil {
-					return nil, made, fmt.Errorf("state: Pebble holds the unknown file %q", names[num])
+					return nil, made, fmt.Errorf("state: external table %d: %w", num, iofs.ErrNotExist)
 				}
 				ref = src.ref()
 			} else {

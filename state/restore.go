@@ -201,6 +201,9 @@ func (s *Store) localize(sources []*source) {
 		})
 	}
 	err := g.Wait()
+	if s.ctx.Err() != nil {
+		err = ErrClosed
+	}
 	if err != nil {
 		s.fail(err)
 	}
@@ -226,25 +229,62 @@ type build struct {
 	places []place
 }
 
-// maybeRebuildFilter starts a new filter when the old one has doubled: it has more
-// layers than it needs, and rows that were dropped may be most of it.
+// filterRebuildKeys is the number of keys below which a filter is never rebuilt.
+const filterRebuildKeys = 256 << 10
+
+// maybeRebuildFilter starts a new filter when more than half of the keys in the old
+// one are of rows that are gone.
 func (s *Store) maybeRebuildFilter() {
 	f := s.filter.Load()
-	if f == nil {
+	if f == nil || s.opts.NoBackground {
 		return
 	}
 	keys, _ := f.stats()
-	s.mu.Lock()
-	due := keys > 2*max(s.rebuilt, filterRebuildKeys) && s.unlocal == 0
-	s.mu.Unlock()
-	if due && !s.opts.NoBackground {
+	if keys < filterRebuildKeys || !s.Settled() {
+		return
+	}
+	if rows, ok := s.estimateRows(); ok && keys > 2*max(rows, s.rebuiltKeys()) {
 		s.spawn(s.buildFilter)
 	}
 }
 
-// filterRebuildKeys is half the least number of keys for which a filter is ever
-// rebuilt.
-const filterRebuildKeys = 128 << 10
+// estimateRows returns about how many rows Pebble's tables hold, superseded ones
+// included; ok is false while nothing is known about half of them.
+func (s *Store) estimateRows() (rows int64, ok bool) {
+	levels, err := s.db.SSTables()
+	var known, unknown uint64 // bytes
+	for _, l := range levels {
+		for _, t := range l {
+			if n := t.TableStats.NumEntries; n > 0 {
+				rows += int64(n) - int64(min(n, 2*t.TableStats.NumDeletions))
+				known += t.Size
+			} else {
+				unknown += t.Size
+			}
+		}
+	}
+	if err != nil || known <= unknown {
+		return 0, false
+	}
+	return int64(float64(rows) * float64(known+unknown) / float64(known)), true
+}
+
+// Settled reports whether every restored file is local and good. Any goroutine.
+func (s *Store) Settled() bool {
+	select {
+	case <-s.Local():
+		return s.Err() == nil
+	default:
+		return false
+	}
+}
+
+// rebuiltKeys returns how many keys the last filter build found.
+func (s *Store) rebuiltKeys() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rebuilt
+}
 
 // buildFilter builds the filter and the presence map from the rows that Pebble
 // holds, again if a Restore comes between. With Options.NoBackground s.write is held

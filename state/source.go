@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -41,6 +42,7 @@ type source struct {
 	objects Objects
 	ctx     context.Context // ends with the store
 	clock   clock.Clock
+	mended  *atomic.Bool // set when a bad local copy is given up
 
 	bring sync.Mutex // held by whoever brings the local copy; taken before mu
 
@@ -59,7 +61,7 @@ func (s *Store) newSource(r dataflow.FileRef) *source {
 	name := fileName(r)
 	return &source{
 		name: name, path: s.fs.PathJoin(s.dir, name), epoch: r.Epoch, seq: r.Seq, length: r.Length, sum: r.CRC32C,
-		fs: s.fs, objects: s.opts.Objects, ctx: s.ctx, clock: s.opts.Clock, object: r.Object, offset: r.Offset,
+		fs: s.fs, objects: s.opts.Objects, ctx: s.ctx, clock: s.opts.Clock, mended: &s.mended, object: r.Object, offset: r.Offset,
 	}
 }
 
@@ -254,6 +256,7 @@ func (s *source) dropLocked() {
 		s.file.Close()
 		s.file = nil
 	}
+	s.mended.Store(true)
 	s.fs.Remove(s.path)
 	s.onDisk = false
 }

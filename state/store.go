@@ -119,7 +119,9 @@ type Store struct {
 	filter  atomic.Pointer[filter] // nil: not built since a restore, ask Pebble
 	present presence
 	failure atomic.Pointer[error] // first error that makes the store useless
+	mended  atomic.Bool           // a bad local copy was replaced
 	scanErr error                 // of the last Scan; the subtask's turn only
+	ask     []int                 // buffer of Load; the subtask's turn only
 
 	// write is held by whatever changes the rows that Pebble holds: WriteEpoch,
 	// Restore, Excise. It is taken before mu.
