@@ -100,6 +100,8 @@ func (r *reader) fetchError(topic string, partition int32, err error) error {
 		return fmt.Errorf("kafka source: topic %q partition %d no longer has offset %d (retention, or the topic was made anew): set auto.offset.reset to earliest or latest to go on without what is missing", topic, partition, at)
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return fmt.Errorf("kafka source: the broker does not let us read topic %q: grant READ to the connection's user", topic)
+	case errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID):
+		return fmt.Errorf("kafka source: topic %q partition %d is gone: it was deleted, or made anew, while the job reads it", topic, partition)
 	case kerr.IsRetriable(err) || kgo.IsRetryableBrokerErr(err) || topic == "":
 		r.env.Log.Warn("kafka source: fetching is delayed", "topic", topic, "partition", partition, "error", err)
 		return nil

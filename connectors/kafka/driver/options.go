@@ -171,7 +171,7 @@ func parseSplit(id string) (topic string, partition int32, ok bool) {
 		return "", 0, false
 	}
 	n, err := strconv.ParseInt(id[i+1:], 10, 32)
-	return id[:i], int32(n), err == nil && n >= 0
+	return id[:i], int32(n), err == nil && splitID(id[:i], int32(n)) == id && n >= 0
 }
 
 // The guarantees of a sink.
