@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -318,6 +319,65 @@ func TestSinkBrokerKilled(t *testing.T) {
 		got, _ := visibleIn(t, brokers, topic, true)
 		if len(got) != int(epoch)*150 {
 			t.Errorf("after kill %d: %d rows are visible, want %d", epoch, len(got), epoch*150)
+		}
+	}
+}
+
+// The source on a real broker: aborted transactions are left out, a bounded read
+// ends behind their markers, new partitions are found, offsets are stored.
+func TestSourceOnRealKafka(t *testing.T) {
+	brokers := realBrokers()
+	if brokers == nil {
+		t.Skip("set WEIR_KAFKA=host:port to run against a real broker")
+	}
+	topic := unique("source")
+	cl := client(t, brokers)
+	makeTopic(t, cl, topic, 2)
+	tx := client(t, brokers, kgo.TransactionalID(unique("tx")))
+	for i, how := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort, kgo.TryCommit, kgo.TryAbort} {
+		if err := tx.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		produce(t, tx, append(events(topic, 0, 10*i, 10), events(topic, 1, 100+10*i, 10)...)...)
+		if err := tx.EndTransaction(context.Background(), how); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x := &transaction{t: t, raw: cl, topic: topic}
+	x.settled()
+	w := newWorld()
+	r := open(t, w.env(topic, 0, 1, source("topics", topic, "end", "latest"), brokers), nil)
+	got, _ := drain[event](t, r, w, -1)
+	want := slices.Concat(upTo(0, 10), upTo(20, 30), upTo(100, 110), upTo(120, 130))
+	if !slices.Equal(ids(got), want) {
+		t.Errorf("bounded: %v", ids(got))
+	}
+
+	w = newWorld()
+	r = open(t, w.env(topic, 0, 1, source("topics", topic, "discovery_interval", "100ms"), brokers), r.Snapshot())
+	if _, err := kadm.NewClient(cl).CreatePartitions(context.Background(), 1, topic); err != nil {
+		t.Fatal(err)
+	}
+	for ids, _ := r.Splits(); len(ids) < 3; ids, _ = r.Splits() {
+		w.await(t)
+	}
+	cl.ForceMetadataRefresh()
+	fresh := client(t, brokers)
+	produce(t, fresh, events(topic, 2, 500, 20)...)
+	if got, _ := drain[event](t, r, w, 20); !slices.Equal(ids(got), upTo(500, 520)) {
+		t.Errorf("the new partition: %v", ids(got))
+	}
+	r.Completed(1, r.Snapshot())
+	deadline := time.After(20 * time.Second)
+	for {
+		os, err := kadm.NewClient(cl).FetchOffsets(context.Background(), "pipe-"+topic)
+		if o, ok := os.Lookup(topic, 2); err == nil && ok && o.At == 20 {
+			break
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("the group has %v, %v", os, err)
+		default:
 		}
 	}
 }
