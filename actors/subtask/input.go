@@ -88,6 +88,20 @@ func (in *input) pop(free spi.Batch) {
 	in.touched = true
 }
 
+// readBarrier takes a barrier that is next on its channel, so that it passes
+// between two timers.
+func (m *Machine) readBarrier() bool {
+	for i, in := range m.ins {
+		if h := in.recv.Head(); h != nil && h.Kind == channel.Barrier && !m.align.Blocked(i) {
+			epoch, complete := h.Epoch, h.Complete
+			in.pop(nil)
+			m.arrived(i, epoch, complete)
+			return true
+		}
+	}
+	return false
+}
+
 func (m *Machine) readRows(i int, in *input, it *channel.Item) bool {
 	if in.idle {
 		in.idle = false

@@ -205,6 +205,9 @@ func (m *Machine) work() bool {
 		m.barrier()
 		return true
 	}
+	if m.phase == running && m.behind() && m.readBarrier() {
+		return true
+	}
 	if done, moved := m.settle(); !done || moved {
 		return moved
 	}
@@ -257,13 +260,21 @@ func (m *Machine) blocked() bool {
 	if !m.clear() || m.src != nil && m.src.held {
 		return true
 	}
-	for _, o := range m.ops {
-		if o.target > o.reached {
-			return true
-		}
+	if m.behind() {
+		return true
 	}
 	for i, in := range m.ins {
 		if m.phase == running && in.recv.Len() > 0 && !m.align.Blocked(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// behind reports whether some operator has yet to reach its watermark.
+func (m *Machine) behind() bool {
+	for _, o := range m.ops {
+		if o.target > o.reached {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package fake
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"slices"
 
@@ -32,6 +33,9 @@ func (e *Each) NewBatch(p, capacity int) spi.Batch { return NewBatch[Row](capaci
 // Step stops when room is gone; one call of F may overshoot.
 func (e *Each) Step(p int, in spi.Batch, from int) (int, error) {
 	b := in.(*Batch[Row])
+	if err := late(e.h, b, from); err != nil {
+		return 0, err
+	}
 	room := e.h.Room(0)
 	i := from
 	for ; i < len(b.Values) && e.out.Len() < room; i++ {
@@ -41,6 +45,17 @@ func (e *Each) Step(p int, in spi.Batch, from int) (int, error) {
 		e.out = e.h.Send(0, e.out).(*Batch[Row])
 	}
 	return i - from, nil
+}
+
+// late refuses rows behind the watermark: no source here makes any.
+func late(h spi.Host, b *Batch[Row], from int) error {
+	wm := h.Watermark()
+	for _, t := range b.head.Times[from:] {
+		if t <= wm {
+			return fmt.Errorf("fake: a row of time %d came behind watermark %d", t, wm)
+		}
+	}
+	return nil
 }
 
 // Advance has nothing to fire.
@@ -133,6 +148,9 @@ func (c *Counter) enqueue(key uint64, at int64) {
 // Step counts.
 func (c *Counter) Step(p int, in spi.Batch, from int) (int, error) {
 	b := in.(*Batch[Row])
+	if err := late(c.h, b, from); err != nil {
+		return 0, err
+	}
 	room := c.h.Room(0)
 	i := from
 	for ; i < len(b.Values) && c.out.Len() < room; i++ {
