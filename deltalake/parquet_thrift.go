@@ -164,6 +164,7 @@ type pqElement struct {
 	hasID            bool
 	unit             int  // of a timestamp
 	unsigned         bool // integers
+	local            bool // a timestamp without zone
 }
 
 // pqChunk is one column of one row group.
@@ -257,8 +258,13 @@ func (r *thriftReader) logical(e *pqElement) {
 			r.skip(typ)
 			return
 		}
+		if c, ok := map[int16]int{1: 0, 2: 1, 3: 3, 6: 6}[id]; ok && e.converted < 0 {
+			e.converted = c // the older annotation of the same meaning
+		}
 		r.fields(func(inner int16, typ byte) {
 			switch {
+			case id == 8 && inner == 1:
+				e.local = typ == tFalse
 			case id == 5 && inner == 1:
 				e.scale = int(r.int())
 			case id == 5 && inner == 2:
