@@ -118,7 +118,11 @@ func (m *Machine) readRows(i int, in *input, it *channel.Item) bool {
 	b := it.Batch
 	wm := b.Head().Watermark
 	in.from = 0
-	in.pop(b)
+	if b.Len() < m.cfg.BatchRows/smallPart {
+		in.pop(nil) // made to measure
+	} else {
+		in.pop(b)
+	}
 	m.next = i + 1
 	if wm > in.wm {
 		m.advanceInput(in, wm)

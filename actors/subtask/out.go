@@ -28,6 +28,9 @@ type out struct {
 	rows, bytes, batches int64
 }
 
+// smallPart of a full batch is too little to be worth a container of full size.
+const smallPart = 8
+
 // outChan is the sending end of one channel.
 type outChan struct {
 	i      int // index among all output channels of the subtask
@@ -184,7 +187,7 @@ func (e *out) hand(b spi.Batch, from int, owned bool) (at int, kept bool) {
 			tries++
 			continue
 		}
-		if owned && from == 0 && left >= int64(n) {
+		if owned && from == 0 && left >= int64(n) && n >= e.m.cfg.BatchRows/smallPart {
 			if c.open == nil || c.open.Len() == 0 || n >= e.m.cfg.BatchRows/2 {
 				e.flush(c)
 				e.reuse(c.open)
@@ -261,13 +264,20 @@ func (e *out) recycle(b spi.Batch) {
 	}
 }
 
-// flush sends the open batch of c, if it holds rows.
+// flush sends the open batch of c, if it holds rows. A few rows travel in a
+// container of their size, so that a trickle does not cost a full one each.
 func (e *out) flush(c *outChan) {
 	if c.open == nil || c.open.Len() == 0 {
 		return
 	}
 	b := c.open
 	c.open, c.since = nil, -1
+	if n := b.Len(); n < e.m.cfg.BatchRows/smallPart {
+		s := b.New(n)
+		s.Append(b, 0, n)
+		b.Reset()
+		c.open, b = b, s
+	}
 	h := b.Head()
 	h.Watermark = dataflow.MinTime
 	if e.wm > c.wm && e.waiting.empty() { // no watermark overtakes waiting rows
