@@ -509,6 +509,9 @@ func ReadParquet(ctx context.Context, store Store, file string) iter.Seq2[*Batch
 			yield(nil, err)
 			return
 		}
+		if f.meta.rows == 0 && !yield(NewBatch(s), nil) {
+			return // the schema alone
+		}
 		for g := range f.meta.groups {
 			r, err := newGroupReader(ctx, f, g, p, plans)
 			if err != nil {

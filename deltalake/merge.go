@@ -60,8 +60,16 @@ func (t *Table) Merge(ctx context.Context, m Merge) (*Metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	if src == nil {
+	if src == nil { // without a row nothing can match, whatever the names
 		src = NewBatch(&Schema{})
+		m.On = &Expr{op: "lit", val: boolValue(false), text: "false"}
+		all := m.Clauses
+		m.Clauses = nil
+		for _, c := range all {
+			if c.Action >= NotMatchedBySourceUpdate {
+				m.Clauses = append(m.Clauses, c)
+			}
+		}
 	}
 	return t.retried(ctx, func(s *Snapshot) (*Commit, *changes, error) {
 		mg := &merging{t: t, s: s, m: &m, src: src, d: &changes{}}
