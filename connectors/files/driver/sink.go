@@ -114,6 +114,11 @@ func (s Sink) OpenWriter(_ context.Context, env spi.Env, _ map[int][]byte) (spi.
 	if err != nil {
 		return nil, err
 	}
+	if env.Connector.Format == "csv" {
+		if env.Value, err = newCSV(env.Elem); err != nil {
+			return nil, fmt.Errorf("%s: folder %q: %w", sinkWho, cfg.folder, err)
+		}
+	}
 	if env.Value == nil {
 		return nil, fmt.Errorf("%s: folder %q: the format %q has no codec", sinkWho, cfg.folder, env.Connector.Format)
 	}

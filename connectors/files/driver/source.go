@@ -50,6 +50,11 @@ func (s Source) Open(ctx context.Context, env spi.Env, restored []dataflow.Split
 	if err != nil {
 		return nil, err
 	}
+	if env.Connector.Format == "csv" {
+		if env.Value, err = newCSV(env.Elem); err != nil {
+			return nil, fmt.Errorf("%s: %w", sourceWho, err)
+		}
+	}
 	if env.Value == nil {
 		return nil, errors.New("files source: no format is set for the lines: use json, csv or raw")
 	}
