@@ -488,3 +488,40 @@ func (s *suite[E]) checkpoint() {
 		s.restore(store, 1+s.rnd.IntN(4))
 	}
 }
+
+// A write that stops early leaves nothing claimed: the actor goes on, and the rows
+// come with the next freeze.
+func TestWriteStopsEarly(t *testing.T) {
+	mk, states := newTestRunner[int64](func() *deepActor[int64] { return &deepActor[int64]{Param: 42} })
+	r, _ := mk()
+	h := &memHost{store: map[string][]byte{}, states: states, owned: dataflow.KeyGroups{To: testGroups}, total: testGroups}
+	if err := r.Open(h, nil); err != nil {
+		t.Fatal(err)
+	}
+	const keys = 1000
+	feed := func() {
+		in := NewRows[event[int64]](0)
+		for k := range int64(keys) {
+			in.Add(event[int64]{Key: k, Op: "set", N: 1, Name: "a", At: k}, 0)
+		}
+		h.room = 1 << 20
+		if n, err := r.Step(0, in, 0); n != keys || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	feed()
+	f, _ := r.Freeze()
+	n := 0
+	if err := f.Rows(func(k, v []byte) bool { n++; return n < 100 }); err != nil {
+		t.Fatal(err)
+	}
+	feed()
+	f.Done(errors.New("disk full"))
+	feed()
+	f, _ = r.Freeze()
+	w, err := writeFrozen(f)
+	if err != nil || len(w.keys) != 2*keys { // rows and their timers
+		t.Fatalf("%d rows, %v", len(w.keys), err)
+	}
+	f.Done(nil)
+}

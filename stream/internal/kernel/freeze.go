@@ -66,15 +66,15 @@ type run struct {
 	written []indexed
 
 	// Writer.
-	order  []uint64 // hash<<32 | place in refs, sorted
-	next   int
-	key    []byte
-	buf    []byte
-	rows   []groupRow
-	due    []indexed
-	groups []int32 // that had rows
-	warmTo int
-	warmed uint32 // keeps the reads of warm alive
+	order   []uint64 // hash<<32 | place in refs, sorted
+	next    int
+	key     []byte
+	buf     []byte
+	rows    []groupRow
+	due     []indexed
+	groups  []int32 // that had rows
+	claimed int     // rows up to it are claimed
+	warmed  uint32  // keeps the reads of claim alive
 }
 
 // groupRow is an encoded row of the group being written.
@@ -152,17 +152,70 @@ func (r *run) preserve(v *view, p unsafe.Pointer) {
 	atomic.StoreUint32(&ref.claim, claimSaved|n<<2)
 }
 
-// encode appends the row of refs[i] to dst. ok is false for a tombstone. due and
-// index are as in sideRow.
+// blockLen is how many rows the writer claims at a time.
+const blockLen = 32
+
+// claim takes the next rows of group g, so that the cache misses of encoding them
+// overlap: their memory is read ahead level by level. The actor waits if it is
+// about to change one of them, which encode releases one by one.
+func (r *run) claim(g int) {
+	if r.next < r.claimed {
+		return
+	}
+	words := r.order[r.next:min(r.next+blockLen, len(r.order))]
+	for i, w := range words {
+		if dataflow.GroupOf(uint32(w>>32), r.total) != g {
+			words = words[:i]
+			break
+		}
+	}
+	r.claimed = r.next + len(words)
+	var at [blockLen]unsafe.Pointer
+	for i, w := range words {
+		at[i] = r.at(r.refs[uint32(w)].id)
+	}
+	for i, w := range words {
+		ref := &r.refs[uint32(w)]
+		for !atomic.CompareAndSwapUint32(&ref.claim, claimFree, claimBusy) {
+			if atomic.LoadUint32(&ref.claim)&claimMask == claimSaved {
+				at[i] = nil
+				break
+			}
+			runtime.Gosched() // the actor is encoding this very row
+		}
+		if at[i] != nil {
+			r.warmed += (*head)(at[i]).hash
+		}
+	}
+	for _, p := range at[:len(words)] {
+		for _, off := range r.lay.strs {
+			if p == nil {
+				break
+			}
+			// A string and a slice both begin with the pointer to their bytes and their
+			// length.
+			if s := *(*string)(unsafe.Add(r.stateOf(p), off)); len(s) > 0 {
+				r.warmed += uint32(s[0])
+			}
+		}
+	}
+}
+
+// release gives back rows that were claimed and not encoded, because writing
+// stopped early.
+func (r *run) release() {
+	for i := r.next; i < r.claimed; i++ {
+		atomic.CompareAndSwapUint32(&r.refs[uint32(r.order[i])].claim, claimBusy, claimFree)
+	}
+}
+
+// encode appends the row of refs[i], which claim took, to dst. ok is false for a
+// tombstone. due and index are as in sideRow.
 func (r *run) encode(dst []byte, i int) (b []byte, ok bool, due, index int64, err error) {
 	ref := &r.refs[i]
-	for !atomic.CompareAndSwapUint32(&ref.claim, claimFree, claimBusy) {
-		c := atomic.LoadUint32(&ref.claim)
-		if c&claimMask == claimSaved {
-			s := &r.side[c>>2/sideLen][c>>2%sideLen]
-			return append(dst, s.value...), s.value != nil, s.due, s.index, s.err
-		}
-		runtime.Gosched() // the actor is encoding this very row
+	if c := atomic.LoadUint32(&ref.claim); c&claimMask == claimSaved {
+		s := &r.side[c>>2/sideLen][c>>2%sideLen]
+		return append(dst, s.value...), s.value != nil, s.due, s.index, s.err
 	}
 	p := r.at(ref.id)
 	due, index = noBucket, noBucket
@@ -218,24 +271,6 @@ func (r *run) group() int {
 	return dataflow.GroupOf(uint32(r.order[r.next]>>32), r.total)
 }
 
-// warm reads the memory that the next rows will need, so that their cache misses
-// overlap.
-func (r *run) warm() {
-	const ahead = 64
-	if r.next < r.warmTo {
-		return
-	}
-	words := r.order[r.next:min(r.next+ahead, len(r.order))]
-	r.warmTo = r.next + len(words)
-	var ids [ahead]uint32
-	for i, w := range words {
-		ids[i] = r.refs[uint32(w)].id
-	}
-	for _, id := range ids[:len(words)] {
-		r.warmed += r.head(id).hash
-	}
-}
-
 // prefix starts a row key.
 func (r *run) prefix(g int, id dataflow.StateID, paned bool, pane int64) []byte {
 	k := dataflow.AppendRowPrefix(r.key[:0], g, id)
@@ -257,7 +292,7 @@ func (r *run) emit(g int, yield func(k, v []byte) bool) (more bool, err error) {
 	pre := r.prefix(g, r.id, r.paned, r.pane)
 	n := len(pre)
 	for ; r.next < len(r.order) && r.group() == g; r.next++ {
-		r.warm()
+		r.claim(g)
 		word := r.order[r.next]
 		b, ok, _, _, err := r.encode(r.buf[:0], int(uint32(word)))
 		if err != nil {
@@ -293,7 +328,7 @@ func rowValue(b []byte, ok bool) []byte {
 func (r *run) prepare(g int) error {
 	r.buf, r.rows, r.due = r.buf[:0], r.rows[:0], r.due[:0]
 	for ; r.next < len(r.order) && r.group() == g; r.next++ {
-		r.warm()
+		r.claim(g)
 		word := r.order[r.next]
 		at := len(r.buf)
 		b, ok, due, have, err := r.encode(r.buf, int(uint32(word)))
@@ -429,6 +464,11 @@ func (f *frozenRows) sections() []section {
 
 // Rows implements spi.Frozen.
 func (f *frozenRows) Rows(yield func(key, value []byte) bool) error {
+	defer func() {
+		for _, r := range f.runs {
+			r.release()
+		}
+	}()
 	for _, r := range f.runs {
 		r.sort()
 	}

@@ -7,25 +7,29 @@ import (
 	"reflect"
 	"unsafe"
 
+	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/stream/spi"
 )
 
-// A ListHandle is list state: segments of encoded values under one header per key,
-// so that appending touches two small rows however long the list is.
+// A ListHandle is list state: full segments of encoded values and a header per key
+// that holds the last, open segment, so that appending touches one small row
+// however long the list is.
 //
-//	header row    key with length                   0, uvarint segments, uvarint values
-//	segment row   key with length, uint32 number    1, then (uvarint length, value) of each
+//	header row    key with length                   0, uvarint segments, uvarint values, data
+//	segment row   key with length, uint32 number    1, data
+//
+// data is (uvarint length, value) of each value.
 type ListHandle[V any] struct{ Name string }
 
 // segmentBytes is the size from which a segment takes no more values.
 const segmentBytes = 4 << 10
 
-// listCell is a header or a segment.
+// listCell is a header or a full segment.
 type listCell struct {
-	Segment  bool
-	Segments uint32
-	Values   int64
 	Data     []byte
+	Values   int64
+	Segments uint32 // full ones
+	Full     bool   // it is a segment
 }
 
 type listImpl[V any] struct {
@@ -35,7 +39,7 @@ type listImpl[V any] struct {
 }
 
 func (l *ListHandle[V]) open(c *Core, owner ownerTable) (handleImpl, error) {
-	x, _, err := openCells(c, owner, l.Name, reflect.TypeFor[listCell](), 0, false)
+	x, _, err := openCells(c, owner, l.Name, dataflow.ListState, reflect.TypeFor[listCell](), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -68,30 +72,21 @@ func (l *ListHandle[V]) Append(c *Core, v V) {
 	x.prefixKey()
 	p, _ := x.cells.open(false)
 	h := (*listCell)(p)
-	h.Values++
-	n := h.Segments
-	if n > 0 {
-		x.segment(n - 1)
-		if p, _ := x.cells.open(false); x.fits((*listCell)(p)) {
-			x.add((*listCell)(p))
-			return
-		}
-		x.key = x.key[:len(x.key)-4]
+	if n := len(h.Data); n > 0 && n+len(x.enc)+binary.MaxVarintLen32 > segmentBytes {
+		x.seal(h)
 	}
+	h.Values++
+	h.Data = binary.AppendUvarint(h.Data, uint64(len(x.enc)))
+	h.Data = append(h.Data, x.enc...)
+}
+
+// seal moves what the header h, whose key is in hand, holds to a segment.
+func (x *listImpl[V]) seal(h *listCell) {
+	x.segment(h.Segments)
+	p, _ := x.cells.open(true)
+	*(*listCell)(p) = listCell{Full: true, Data: h.Data}
 	h.Segments++
-	x.segment(n)
-	p, _ = x.cells.open(true)
-	*(*listCell)(p) = listCell{Segment: true}
-	x.add((*listCell)(p))
-}
-
-func (x *listImpl[V]) fits(s *listCell) bool {
-	return len(s.Data)+len(x.enc)+binary.MaxVarintLen32 <= segmentBytes
-}
-
-func (x *listImpl[V]) add(s *listCell) {
-	s.Data = binary.AppendUvarint(s.Data, uint64(len(x.enc)))
-	s.Data = append(s.Data, x.enc...)
+	h.Data = nil
 }
 
 // Len returns the number of values.
@@ -113,32 +108,38 @@ func (l *ListHandle[V]) All(c *Core) iter.Seq[V] {
 		if h == nil {
 			return
 		}
-		segments, left := h.Segments, h.Values
+		segments, tail := h.Segments, h.Data
 		for n := range segments {
 			x.prefixKey()
 			x.segment(n)
 			s := (*listCell)(x.peek())
-			if s == nil {
-				return // cleared meanwhile
-			}
-			for data := s.Data; len(data) > 0 && left > 0; left-- {
-				size, w := binary.Uvarint(data)
-				if w <= 0 || size > uint64(len(data)-w) {
-					c.fail(errSegment)
-					return
-				}
-				var v V
-				if err := x.codec.Decode(data[w:w+int(size)], unsafe.Pointer(&v), &x.strs); err != nil {
-					c.fail(err)
-					return
-				}
-				data = data[w+int(size):]
-				if !yield(v) {
-					return
-				}
+			if s == nil || !x.values(s.Data, yield) {
+				return // no segment: cleared meanwhile
 			}
 		}
+		x.values(tail, yield)
 	}
+}
+
+// values yields the values in data; more is false when it should stop.
+func (x *listImpl[V]) values(data []byte, yield func(V) bool) (more bool) {
+	for len(data) > 0 {
+		size, w := binary.Uvarint(data)
+		if w <= 0 || size > uint64(len(data)-w) {
+			x.core.fail(errSegment)
+			return false
+		}
+		var v V
+		if err := x.codec.Decode(data[w:w+int(size)], unsafe.Pointer(&v), &x.strs); err != nil {
+			x.core.fail(err)
+			return false
+		}
+		data = data[w+int(size):]
+		if !yield(v) {
+			return false
+		}
+	}
+	return true
 }
 
 // Clear drops all values of the current key.
@@ -163,11 +164,12 @@ type cellCodec struct{}
 
 func (cellCodec) Append(dst []byte, p unsafe.Pointer) ([]byte, error) {
 	c := (*listCell)(p)
-	if c.Segment {
+	if c.Full {
 		return append(append(dst, 1), c.Data...), nil
 	}
 	dst = binary.AppendUvarint(append(dst, 0), uint64(c.Segments))
-	return binary.AppendUvarint(dst, uint64(c.Values)), nil
+	dst = binary.AppendUvarint(dst, uint64(c.Values))
+	return append(dst, c.Data...), nil
 }
 
 func (cellCodec) Decode(src []byte, p unsafe.Pointer, _ *spi.Arena) error {
@@ -176,14 +178,19 @@ func (cellCodec) Decode(src []byte, p unsafe.Pointer, _ *spi.Arena) error {
 		return errSegment
 	}
 	if src[0] == 1 {
-		c.Segment, c.Data = true, append([]byte(nil), src[1:]...)
+		c.Full, c.Data = true, append([]byte(nil), src[1:]...)
 		return nil
 	}
-	n, w := binary.Uvarint(src[1:])
-	v, w2 := binary.Uvarint(src[1+max(w, 0):])
-	if w <= 0 || w2 <= 0 {
+	src = src[1:]
+	n, w := binary.Uvarint(src)
+	if w <= 0 {
+		return errSegment
+	}
+	v, w2 := binary.Uvarint(src[w:])
+	if w2 <= 0 {
 		return errSegment
 	}
 	c.Segments, c.Values = uint32(n), int64(v)
+	c.Data = append([]byte(nil), src[w+w2:]...)
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // cells is the table behind a state handle: entries keyed by the bytes that follow
-// the hash in their row key, which begin with the actor's key. Entries of keys
+// the hash in their row key, which begin with the actor's key. Map entries of keys
 // with the same hash are linked, so that a key's entries are found without a scan
 // while its group is complete.
 type cells struct {
@@ -27,18 +27,27 @@ type cells struct {
 	sweep []byte // row key from which the next sweep goes on
 }
 
-// openCells makes the table of a named state.
-func openCells(c *Core, owner ownerTable, name string, state reflect.Type, ttl int64, timers bool) (*cells, spi.Codec, error) {
+// openCells makes the table of a named state of the given kind.
+func openCells(c *Core, owner ownerTable, name string, kind dataflow.StateKind, state reflect.Type, ttl int64) (*cells, spi.Codec, error) {
 	id, key, value, err := c.host.State(name)
 	if err != nil {
 		return nil, nil, err
 	}
-	lay := newLayout(nil, shapeString, nil, state, false, ttl > 0, true)
-	lay.timers = timers && ttl == 0
+	lay := newLayout(nil, shapeString, nil, state, false, ttl > 0, kind == dataflow.MapState)
+	lay.multi = kind != dataflow.ValueState
+	lay.timers = kind == dataflow.ValueState && ttl == 0
 	lay.codec = value
 	x := &cells{core: c, owner: owner, ttl: ttl}
 	x.init(lay, id, newGroupSet(c.host, id), nil)
 	return x, key, nil
+}
+
+// indexHash returns the index hash of the key in hand, whose owner's hash is h.
+func (x *cells) indexHash(h uint32) uint32 {
+	if x.lay.multi {
+		return multiHash(h, x.key)
+	}
+	return h
 }
 
 // hash returns the hash of the current key.
@@ -69,7 +78,7 @@ func (x *cells) prefixKey() {
 func (x *cells) lookup() (id uint32, err error) {
 	h := x.hash()
 	k := unsafe.String(unsafe.SliceData(x.key), len(x.key))
-	ih := linkedHash(h, x.key)
+	ih := x.indexHash(h)
 	if id = x.find(ih, &k); id != 0 {
 		x.head(id).ref = 1
 		return id, nil
@@ -132,7 +141,7 @@ func (x *cells) open(blind bool) (s unsafe.Pointer, fresh bool) {
 	var id uint32
 	if blind {
 		k := unsafe.String(unsafe.SliceData(x.key), len(x.key))
-		ih := linkedHash(h, x.key)
+		ih := x.indexHash(h)
 		if id = x.find(ih, &k); id == 0 {
 			id = x.put(ih, h)
 			if !x.groups.known(h) {
@@ -145,7 +154,7 @@ func (x *cells) open(blind bool) (s unsafe.Pointer, fresh bool) {
 			x.core.fail(err)
 		}
 		if id == 0 {
-			id = x.put(linkedHash(h, x.key), h)
+			id = x.put(x.indexHash(h), h)
 		}
 	}
 	p := x.at(id)
@@ -174,7 +183,7 @@ func expiryOf(now, ttl int64) int64 {
 func (x *cells) drop() {
 	h := x.hash()
 	k := unsafe.String(unsafe.SliceData(x.key), len(x.key))
-	ih := linkedHash(h, x.key)
+	ih := x.indexHash(h)
 	id := x.find(ih, &k)
 	if id == 0 {
 		if x.groups.known(h) {
@@ -258,7 +267,7 @@ func (x *cells) page(from []byte, h uint32, seen map[uint32]struct{}, ids *[]uin
 	for k, row := range x.core.host.Scan(from, after(prefix)) {
 		x.key = append(x.key[:0], k[head:]...)
 		key := unsafe.String(unsafe.SliceData(x.key), len(x.key))
-		ih := linkedHash(h, x.key)
+		ih := x.indexHash(h)
 		id := x.find(ih, &key)
 		if id == 0 {
 			id = x.put(ih, h)
@@ -379,7 +388,7 @@ func (x *cells) buryStored(rows [][]byte, now int64) {
 		k, _ := dataflow.ParseRowKey(row, false)
 		x.key = append(x.key[:0], k.Key...)
 		key := unsafe.String(unsafe.SliceData(x.key), len(x.key))
-		ih := linkedHash(k.Hash, x.key)
+		ih := x.indexHash(k.Hash)
 		id := x.find(ih, &key)
 		if id == 0 {
 			id = x.put(ih, k.Hash)
@@ -410,7 +419,7 @@ type mapImpl[K comparable, V any] struct {
 }
 
 func (m *MapHandle[K, V]) open(c *Core, owner ownerTable) (handleImpl, error) {
-	x, key, err := openCells(c, owner, m.Name, reflect.TypeFor[V](), m.TTL, false)
+	x, key, err := openCells(c, owner, m.Name, dataflow.MapState, reflect.TypeFor[V](), m.TTL)
 	if err != nil {
 		return nil, err
 	}

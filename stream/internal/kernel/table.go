@@ -90,8 +90,10 @@ type layout struct {
 	timers bool // rows begin with a timers section
 	marked bool // rows begin with a byte, and entries hold it in head.name
 	expiry bool // rows begin with an expiry, and entries hold it in timers.at
-	linked bool
+	linked bool // entries of one owner are chained
+	multi  bool // an owner has several entries: the index hash covers the key
 	codec  valueCodec
+	strs   []uintptr                  // where states hold pointers to bytes
 	reset  func(state unsafe.Pointer) // sets the fields that are not state; may be nil
 }
 
@@ -122,8 +124,23 @@ func newLayout(k reflect.Type, shape keyShape, steps []keyStep, state reflect.Ty
 	return &layout{
 		elem: elem, size: elem.Size(), offT: off("T"), offL: off("L"), offK: off("K"), offS: off("S"),
 		state: state, bytes: state.Size(), ptrs: hasPointers(state), shape: shape, steps: steps,
-		timed: timed, expiry: expiry, linked: linked,
+		timed: timed, expiry: expiry, linked: linked, multi: linked, strs: bytePointers(nil, state, 0),
 	}
+}
+
+// bytePointers appends the offsets of the strings and byte slices in a value of
+// type t, a few at most.
+func bytePointers(offs []uintptr, t reflect.Type, at uintptr) []uintptr {
+	switch {
+	case len(offs) == 8:
+	case t.Kind() == reflect.String, t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+		return append(offs, at)
+	case t.Kind() == reflect.Struct:
+		for i := range t.NumField() {
+			offs = bytePointers(offs, t.Field(i).Type, at+t.Field(i).Offset)
+		}
+	}
+	return offs
 }
 
 // zero clears the state at p.
@@ -259,8 +276,10 @@ func (t *table) remove(id uint32) {
 	p := t.at(id)
 	h := (*head)(p)
 	ih := h.hash
+	if t.lay.multi {
+		ih = multiHash(h.hash, t.keyBytes(p))
+	}
 	if t.lay.linked {
-		ih = linkedHash(h.hash, t.keyBytes(p))
 		t.unlink(id, h.hash, t.linksOf(p))
 	}
 	t.index.remove(ih, id)
@@ -275,8 +294,8 @@ func (t *table) remove(id uint32) {
 	t.free = append(t.free, id)
 }
 
-// linkedHash is the index hash of an entry whose owner's hash is h.
-func linkedHash(h uint32, key []byte) uint32 { return mix(h*0x9e3779b1 ^ hashBytes(key)) }
+// multiHash is the index hash of one of several entries of an owner with hash h.
+func multiHash(h uint32, key []byte) uint32 { return mix(h*0x9e3779b1 ^ hashBytes(key)) }
 
 // touch must be called before an entry is changed.
 func (t *table) touch(p unsafe.Pointer, id uint32) {

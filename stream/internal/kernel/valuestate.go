@@ -1,6 +1,10 @@
 package kernel
 
-import "reflect"
+import (
+	"reflect"
+
+	"github.com/weirstream/weir/dataflow"
+)
 
 // A ValueHandle is a value beside the actor's struct: one row per key.
 type ValueHandle[V any] struct {
@@ -11,7 +15,7 @@ type ValueHandle[V any] struct {
 type valueImpl[V any] struct{ *cells }
 
 func (s *ValueHandle[V]) open(c *Core, owner ownerTable) (handleImpl, error) {
-	x, _, err := openCells(c, owner, s.Name, reflect.TypeFor[V](), s.TTL, true)
+	x, _, err := openCells(c, owner, s.Name, dataflow.ValueState, reflect.TypeFor[V](), s.TTL)
 	if err != nil {
 		return nil, err
 	}
