@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -129,4 +130,63 @@ func BenchmarkRestore(b *testing.B) {
 	}
 	b.ReportMetric(first.Seconds()*1000/float64(b.N), "ms/first-row")
 	b.ReportMetric(local.Seconds()*1000/float64(b.N), "ms/local")
+}
+
+// An epoch of 10,000 changed rows costs what 10,000 rows cost, however many rows
+// there are. WEIR_STATE_LONG takes 10 M.
+func BenchmarkSmallEpoch(b *testing.B) {
+	sizes := []int{100_000, 1_000_000}
+	if os.Getenv("WEIR_STATE_LONG") != "" {
+		sizes = append(sizes, 10_000_000)
+	}
+	for _, total := range sizes {
+		b.Run(fmt.Sprintf("rows=%d", total), func(b *testing.B) {
+			s := openStore(b, Options{Shared: newShared(b), Total: 128})
+			r := rand.New(rand.NewPCG(1, 8))
+			if _, err := s.WriteEpoch(context.Background(), 1, []spi.Frozen{&generated{total: total, step: 1, r: r}}); err != nil {
+				b.Fatal(err)
+			}
+			before := s.Written()
+			var worst time.Duration
+			b.ResetTimer()
+			for i := range b.N {
+				start := time.Now()
+				if _, err := s.WriteEpoch(context.Background(), dataflow.Epoch(i+2), []spi.Frozen{&generated{total: total, step: total / 10_000, r: r}}); err != nil {
+					b.Fatal(err)
+				}
+				for _, f := range s.Files() {
+					s.Uploaded(f.Local, "object", 0)
+				}
+				worst = max(worst, time.Since(start))
+				s.SetComplete(dataflow.Epoch(i + 2))
+			}
+			w := s.Written()
+			b.ReportMetric(float64(w.EpochBytes-before.EpochBytes)/float64(b.N), "bytes/epoch")
+			b.ReportMetric(worst.Seconds()*1000, "ms/worst")
+			b.ReportMetric(float64(s.SubLevels()), "sublevels")
+		})
+	}
+}
+
+// generated is a Frozen of one row in every step, at random offsets.
+type generated struct {
+	total, step int
+	r           *rand.Rand
+}
+
+func (g *generated) Drops() []spi.Span { return nil }
+func (g *generated) Done(error)        {}
+
+func (g *generated) Rows(yield func(key, value []byte) bool) error {
+	v := make([]byte, 100)
+	for i := 0; i < g.total; i += g.step {
+		k, _ := sortedKey(i+g.r.IntN(g.step), g.total, 128)
+		for j := range v {
+			v[j] = byte(g.r.Uint32())
+		}
+		if !yield(k, v) {
+			break
+		}
+	}
+	return nil
 }
