@@ -45,6 +45,7 @@ type driver struct {
 	avoid   map[dataflow.Epoch]bool // corrupt, and allowed to be passed over
 
 	ready   bool
+	over    bool // the job is, or this driver's part in it
 	ending  *ending
 	waiting map[string]chan answer // requests by id
 	nextID  int
@@ -102,7 +103,7 @@ func (d *driver) run() {
 	defer func() { d.cancel(); <-beside }()
 	tick := d.m.opts.Clock.NewTimer(0)
 	defer tick.Stop()
-	for !d.job.Phase.Terminal() && d.job.Phase != fsm.Suspended || d.stage != idle || d.ending != nil {
+	for !d.over {
 		select {
 		case <-d.inbox.Ready():
 			for _, msg := range d.inbox.Take() {
@@ -112,9 +113,6 @@ func (d *driver) run() {
 			d.tick()
 			tick.Reset(tickEvery)
 		case <-d.ctx.Done():
-			return
-		}
-		if d.job.Phase == fsm.Suspended && d.stage == idle && d.ending == nil {
 			return
 		}
 	}
@@ -422,6 +420,7 @@ func (d *driver) stopped() {
 		d.dropAll()
 	}
 	d.set(e.phase, e.reason)
+	d.over = true
 	if e.reply != nil {
 		e.reply <- answer{ref: e.ref}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/weirstream/weir/connectors/delta"
 	"github.com/weirstream/weir/connectors/kafka"
 	"github.com/weirstream/weir/deltalake"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/jobmanager"
 	"github.com/weirstream/weir/jobmanager/fsm"
 	"github.com/weirstream/weir/stream"
@@ -43,7 +44,14 @@ func (c *counter) Receive(ctx stream.Context[total], e event) {
 }
 
 func countJob(g *stream.Graph) error {
-	events := stream.Read(g, "events", kafka.Topic("events", stream.JSON[event](), kafka.End(kafka.Latest())))
+	return counts(stream.Read(g, "events", kafka.Topic("events", stream.JSON[event](), kafka.End(kafka.Latest()))))
+}
+
+func foreverJob(g *stream.Graph) error {
+	return counts(stream.Read(g, "events", kafka.Topic("events", stream.JSON[event]())))
+}
+
+func counts(events stream.Stream[event]) error {
 	byUser := stream.KeyBy(events, func(e event) string { return e.User })
 	totals := stream.Actors(byUser, "count", func() *counter { return new(counter) })
 	stream.Write(totals, "totals", delta.Table("gold/totals"))
@@ -94,7 +102,7 @@ func broker(t *testing.T, n int) string {
 
 func start(t *testing.T, dir, addr string, log *slog.Logger) *Cluster {
 	t.Helper()
-	c, err := Start(t.Context(), Options{Dir: dir, Log: log, Jobs: map[string]Build{"count": countJob},
+	c, err := Start(t.Context(), Options{Dir: dir, Log: log, Jobs: map[string]Build{"count": countJob, "forever": foreverJob},
 		Settings: map[string]string{"connections.kafka.default.bootstrap.servers": addr}})
 	if err != nil {
 		t.Fatal(err)
@@ -126,11 +134,60 @@ func TestBoundedJobFinishes(t *testing.T) {
 	if last.Phase != fsm.Finished || last.Restarts != 0 {
 		t.Fatalf("%s is %s after %d restarts: %s", id, last.Phase, last.Restarts, last.Reason)
 	}
+	if rows := tableRows(t, dir); rows != n {
+		t.Errorf("the table has %d rows, want %d", rows, n)
+	}
+}
+
+func tableRows(t *testing.T, dir string) int64 {
+	t.Helper()
 	tbl, err := deltalake.Open(t.Context(), deltalake.NewFolderStore(filepath.Join(dir, "lake", "gold", "totals")), deltalake.TableOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rows, _ := tbl.Latest().NumRows(); rows != n {
+	rows, _ := tbl.Latest().NumRows()
+	return rows
+}
+
+// A job that was suspended resumes from its savepoint with the next cluster, and
+// so does one whose cluster just closed; neither loses nor doubles a row.
+func TestResume(t *testing.T) {
+	const n = 4_000
+	addr, dir, log := broker(t, n), t.TempDir(), testLog(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	for round := range 3 {
+		c := start(t, dir, addr, log)
+		if round == 0 {
+			if _, err := c.Run(ctx, RunRequest{Pack: "forever", Parallelism: 2, Options: fsm.Options{Checkpoint: checkpoint.Options{Interval: 20 * time.Millisecond}}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := time.Now()
+		for {
+			i := c.Jobs.Jobs()[0]
+			if e := i.Epochs; i.Phase == fsm.Running && len(e) > 0 && e[len(e)-1].Finished && time.UnixMicro(e[len(e)-1].At).After(before) {
+				break
+			}
+			if err := clock.Sleep(ctx, clock.Wall(), 5*time.Millisecond); err != nil {
+				t.Fatalf("round %d: job is %s (%s): %v", round, i.Phase, i.Reason, err)
+			}
+		}
+		if round == 1 {
+			if err := c.Suspend(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round == 2 {
+			if _, err := c.Jobs.Stop(ctx, c.Jobs.Jobs()[0].ID, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rows := tableRows(t, dir); rows != n {
 		t.Errorf("the table has %d rows, want %d", rows, n)
 	}
 }
