@@ -22,10 +22,22 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// attempt is an actors.Attempt, or several.
+type attempt interface {
+	Start()
+	Trigger(dataflow.Epoch)
+	Abort(dataflow.Epoch)
+	Complete(dataflow.Epoch)
+	Commit(dataflow.Epoch, map[dataflow.OperatorID][]dataflow.CommitHandle)
+	Finished(dataflow.Epoch)
+	Snapshot() []actors.SubtaskStats
+	Stop(context.Context) error
+}
+
 // boss is a small coordinator: it completes epochs whose parts are all in.
 type boss struct {
 	t     testing.TB
-	a     *actors.Attempt
+	a     attempt
 	plan  *dataflow.Plan
 	sinks int
 

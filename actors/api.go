@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weirstream/weir/actors/frame"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/stream/spi"
@@ -77,19 +78,20 @@ type Goroutines struct{}
 // Background runs f on a goroutine of its own.
 func (Goroutines) Background(f func()) { go f() }
 
-// A Dialer connects output channels to subtasks that run in other workers.
+// A Dialer reaches the workers in which other subtasks of the attempt run.
 type Dialer interface {
-	// Dial returns the sending end of a channel. deliver may be called from any
-	// goroutine with credit that came back.
-	Dial(ctx context.Context, ch dataflow.ChannelID, attempt dataflow.Attempt) (RemoteChannel, error)
+	// Dial returns the link to the worker of s. It is called while the attempt is
+	// made, once per channel, and should answer with one link per worker.
+	Dial(s dataflow.SubtaskID) (Link, error)
 }
 
-// A RemoteChannel is one direction of the data exchange between two workers.
-type RemoteChannel interface {
-	// Write hands over an encoded frame (package frame) in order. It never blocks;
-	// what cannot be sent is kept. Credit bounds what is kept.
-	Write(frame []byte) error
-	Close() error
+// A Link is one direction of the connection between two workers.
+type Link interface {
+	// Send sends whole frames (package frame), in the order of the calls. It is
+	// called on turns, of different subtasks concurrently, keeps b, and never
+	// blocks: what cannot be sent now is queued, which credit bounds. A link that
+	// breaks is told by Attempt.Fail.
+	Send(b []byte)
 }
 
 // Restored is the checkpoint an attempt starts from.
@@ -130,8 +132,11 @@ type Options struct {
 	Value func(op dataflow.Operator, elem reflect.Type) (spi.Codec, error)
 	// Settings are the worker's named connections and lake settings.
 	Settings map[string]string
-	// Dialer reaches subtasks elsewhere; nil: all subtasks must be here.
+	// Dialer reaches subtasks elsewhere; nil: all subtasks must be here. What arrives
+	// from there is given to Attempt.Deliver.
 	Dialer Dialer
+	// Rows makes the codec of the rows of a graph edge; needed with a Dialer.
+	Rows func(edge int) (frame.Codec, error)
 
 	// MemoryBudget is the number of bytes that the runners of each keyed subtask may
 	// hold; 64 MiB. Half of it may be dirty before it is spilled.
@@ -169,6 +174,7 @@ func (o *Options) validate() error {
 	need(o.Events == nil, "Events")
 	need(o.Attempt == 0, "Attempt")
 	need(o.Plan == nil, "Plan")
+	need(o.Dialer != nil && o.Rows == nil, "Rows, which a Dialer needs,")
 	if o.MemoryBudget < 0 || o.BatchRows < 0 || o.CommitBackoff < 0 {
 		errs = append(errs, errors.New("MemoryBudget, BatchRows and CommitBackoff must not be negative"))
 	}
@@ -221,6 +227,8 @@ type RuntimeOptions struct {
 //	func (a *Attempt) Abort(epoch dataflow.Epoch)
 //	func (a *Attempt) Complete(epoch dataflow.Epoch) // the manifest is in force
 //	func (a *Attempt) Finished(epoch dataflow.Epoch) // every sink has committed it
+//	func (a *Attempt) Deliver(frames []byte) error // what a link of another worker sent
+//	func (a *Attempt) Fail(s dataflow.SubtaskID, err error)
 //	func (a *Attempt) Snapshot() []SubtaskStats
 //	func (a *Attempt) Stop(ctx context.Context) error // always, also after Failed; blocks until all is closed
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -71,28 +72,17 @@ func (r *Runtime) NewAttempt(o Options) (*Attempt, error) {
 // connect finds the other ends of a subtask's channels.
 func (a *Attempt) connect(d *driver) error {
 	plan := a.opts.Plan
-	find := func(chain dataflow.OperatorID, index int, ch dataflow.ChannelID, ends func(dataflow.SubtaskID) []dataflow.ChannelID) (peer, error) {
-		id := dataflow.SubtaskID{Chain: chain, Index: index}
-		p := a.byID[id]
-		if p == nil {
-			return peer{}, fmt.Errorf("channel %s leads to subtask %s, which does not run here", ch, id)
-		}
-		for i, c := range ends(id) {
-			if c == ch {
-				return peer{p, i}, nil
-			}
-		}
-		return peer{}, fmt.Errorf("channel %s is unknown to subtask %s", ch, id)
-	}
 	for _, ch := range plan.Outputs(d.id) {
-		p, err := find(plan.Edges[ch.Edge].To, ch.To, ch, plan.Inputs)
+		to := dataflow.SubtaskID{Chain: plan.Edges[ch.Edge].To, Index: ch.To}
+		p, err := a.find(to, ch, plan.Inputs(to))
 		if err != nil {
 			return err
 		}
 		d.peers = append(d.peers, p)
 	}
 	for _, ch := range plan.Inputs(d.id) {
-		p, err := find(plan.Edges[ch.Edge].From, ch.From, ch, plan.Outputs)
+		from := dataflow.SubtaskID{Chain: plan.Edges[ch.Edge].From, Index: ch.From}
+		p, err := a.find(from, ch, plan.Outputs(from))
 		if err != nil {
 			return err
 		}
@@ -100,6 +90,18 @@ func (a *Attempt) connect(d *driver) error {
 	}
 	d.out = make([]*items, len(d.peers))
 	return nil
+}
+
+// find returns the end at id of a channel; ends are all of id's on that side.
+func (a *Attempt) find(id dataflow.SubtaskID, ch dataflow.ChannelID, ends []dataflow.ChannelID) (peer, error) {
+	if p := a.byID[id]; p != nil {
+		return peer{d: p, i: slices.Index(ends, ch)}, nil
+	}
+	if a.opts.Dialer == nil {
+		return peer{}, fmt.Errorf("channel %s leads to subtask %s, which does not run here, and there is no Dialer", ch, id)
+	}
+	r, err := a.dial(id, ch)
+	return peer{away: r}, err
 }
 
 // send posts a message to a subtask. After Stop it is dropped.

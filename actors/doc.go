@@ -4,7 +4,8 @@
 //
 // Files: api.go is what a worker programs against; attempt.go opens, starts and
 // stops subtasks; driver.go is the actor around a subtask.Machine; mailbox.go
-// keeps control and turns apart; commit.go runs the committers of sinks.
+// keeps control and turns apart; remote.go carries channels to other workers as
+// frames; commit.go runs the committers of sinks.
 // What a subtask decides lives in actors/subtask, which is pure.
 //
 // Concurrency: a Runtime and an Attempt are safe for concurrent use. Everything

@@ -14,6 +14,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/weirstream/weir/actors/channel"
+	"github.com/weirstream/weir/actors/frame"
 	"github.com/weirstream/weir/actors/subtask"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/clock"
@@ -65,10 +66,12 @@ type driver struct {
 	mail    int64
 }
 
-// peer is the other end of a channel: a subtask and the channel's number there.
+// peer is the other end of a channel: a subtask and the channel's number there, or
+// the way to another worker.
 type peer struct {
-	d *driver
-	i int
+	d    *driver
+	i    int
+	away *remote
 }
 
 // resources is what was opened for a subtask and is closed with it.
@@ -143,6 +146,8 @@ func (d *driver) file(msg message) {
 		clear(msg.items)
 		msg.items = msg.items[:0]
 		d.a.rt.pool.Put(msg)
+	case *framed:
+		d.unframe(msg)
 	case *credit:
 		d.m.Credit(msg.out, msg.Credit)
 	case wake:
@@ -250,6 +255,11 @@ func (d *driver) turn(begin time.Duration) {
 // post sends the items of this turn, one message per channel.
 func (d *driver) post() {
 	for _, i := range d.dirty {
+		if r := d.peers[i].away; r != nil {
+			r.link.Send(r.out)
+			r.out = nil
+			continue
+		}
 		msg := d.out[i]
 		d.out[i] = nil
 		d.a.send(d.peers[i].d, msg)
@@ -291,6 +301,10 @@ const flushItems = 16
 
 func (e effects) Send(out int, it channel.Item) {
 	d := e.d
+	if r := d.peers[out].away; r != nil {
+		d.sendAway(out, r, it)
+		return
+	}
 	msg := d.out[out]
 	if msg == nil {
 		msg = d.a.rt.pool.Get().(*items)
@@ -308,6 +322,10 @@ func (e effects) Send(out int, it channel.Item) {
 
 func (e effects) Grant(in int, c channel.Credit) {
 	p := e.d.froms[in]
+	if p.away != nil {
+		p.away.link.Send(frame.AppendCredit(nil, p.away.ch, e.d.a.opts.Attempt, c))
+		return
+	}
 	e.d.a.send(p.d, &credit{out: p.i, Credit: c})
 }
 

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"github.com/weirstream/weir/actors/channel"
+	"github.com/weirstream/weir/actors/frame"
 	"github.com/weirstream/weir/actors/subtask"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/stream/spi"
@@ -15,6 +16,7 @@ import (
 //	started   background          none: rows flow
 //	order     worker              Events.Acked, Declined, Ended
 //	*items    upstream subtask    *credit, when half a window was consumed
+//	*framed   a link's reader     *credit, as a frame
 //	*credit   downstream subtask  none
 //	written   background          none
 //	prepared  a sink, anywhere    none
@@ -37,6 +39,11 @@ type (
 	items struct {
 		in    int
 		items []channel.Item
+	}
+	// framed is an item, or part of one, from another worker.
+	framed struct {
+		in int
+		f  frame.Frame // its payload is its own
 	}
 	// credit came back from the receiver of an output channel.
 	credit struct {
@@ -62,6 +69,7 @@ func (opened) subtaskMessage()   {}
 func (started) subtaskMessage()  {}
 func (order) subtaskMessage()    {}
 func (*items) subtaskMessage()   {}
+func (*framed) subtaskMessage()  {}
 func (*credit) subtaskMessage()  {}
 func (written) subtaskMessage()  {}
 func (prepared) subtaskMessage() {}

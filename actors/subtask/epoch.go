@@ -86,6 +86,8 @@ func (m *Machine) Abort(e dataflow.Epoch) {
 	}
 	if m.open != nil && !m.open.spill && m.open.epoch == e {
 		m.open.dead = true
+	} else if e <= m.lastCut && e > m.completed {
+		m.skip(e)
 	}
 	delete(m.at, e)
 }

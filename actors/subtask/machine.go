@@ -141,6 +141,9 @@ func (m *Machine) Err() (op dataflow.OperatorID, err error) {
 	return m.ops[m.errOp].cfg.Name, m.err
 }
 
+// Kill ends the machine for a reason outside of it.
+func (m *Machine) Kill(err error) { m.fail(-1, err) }
+
 // Current returns the operator whose code is running, "" if none is. It may be
 // called from any goroutine.
 func (m *Machine) Current() dataflow.OperatorID {
@@ -331,14 +334,16 @@ func (m *Machine) nextTimer() int64 {
 // Credit files credit that came back for output channel i.
 func (m *Machine) Credit(i int, c channel.Credit) {
 	m.chans[i].send.Grant(c)
-	if len(c.Free) == 0 {
-		return
+	for _, b := range c.Free {
+		m.Reuse(i, b)
 	}
+}
+
+// Reuse gives back an empty container that left through output channel i.
+func (m *Machine) Reuse(i int, b spi.Batch) {
 	for _, e := range m.outs {
 		if i < e.chans[0].i+len(e.chans) {
-			for _, b := range c.Free {
-				e.reuse(b)
-			}
+			e.reuse(b)
 			return
 		}
 	}
