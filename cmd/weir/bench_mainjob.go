@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weirstream/weir/bench"
+	"github.com/weirstream/weir/bench/mainjob"
+)
+
+// benchMainJob is the flags of weir bench mainjob.
+type benchMainJob struct {
+	benchFlags
+	workload, events, brokers, guarantee string
+	parallelism                          int
+	rate                                 int64
+	interval, warm, run                  time.Duration
+	loaded                               bool
+}
+
+func benchMainJobCommand() *cobra.Command {
+	f := new(benchMainJob)
+	cmd := &cobra.Command{
+		Use: "mainjob", Short: "Run JSON records from Kafka through keyed actors into Delta, and parts of that, in this process", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.runAll(cmd) },
+	}
+	f.add(cmd)
+	cmd.Flags().StringVarP(&f.workload, "workload", "w", "all", strings.Join(bench.Workloads(), ", ")+", latency or all but latency")
+	cmd.Flags().StringVar(&f.events, "events", "5M", "records")
+	cmd.Flags().StringVar(&f.brokers, "broker", "", "a Kafka to use (HOST:PORT,...); by default the embedded one, in a process of its own")
+	cmd.Flags().IntVarP(&f.parallelism, "parallelism", "p", 2, "subtasks of each operator")
+	cmd.Flags().DurationVar(&f.interval, "checkpoint-interval", time.Second, "time between checkpoints")
+	cmd.Flags().Int64Var(&f.rate, "rate", 10_000, "records per second, for latency")
+	cmd.Flags().StringVar(&f.guarantee, "guarantee", "exactly_once", "of the sink, for latency: exactly_once (read committed), at_least_once or none")
+	cmd.Flags().DurationVar(&f.warm, "warm-up", 5*time.Second, "not counted, for latency")
+	cmd.Flags().DurationVar(&f.run, "duration", 20*time.Second, "counted, for latency")
+	cmd.Flags().BoolVar(&f.loaded, "loaded", false, "the topic holds the records already")
+	return cmd
+}
+
+// benchPaceCommand sends records on schedule; weir bench mainjob starts it.
+func benchPaceCommand() *cobra.Command {
+	var o mainjob.PacedOptions
+	cmd := &cobra.Command{
+		Use: "pace", Short: "Send records on schedule and take the time until they come out", Args: cobra.NoArgs, Hidden: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := mainjob.Pace(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(l)
+		},
+	}
+	cmd.Flags().StringVar(&o.Brokers, "broker", "", "")
+	cmd.Flags().Int64Var(&o.Rate, "rate", 10_000, "")
+	cmd.Flags().DurationVar(&o.Warm, "warm-up", 5*time.Second, "")
+	cmd.Flags().DurationVar(&o.Run, "duration", 20*time.Second, "")
+	cmd.Flags().BoolVar(&o.Committed, "committed", false, "")
+	return cmd
+}
+
+// runAll starts a broker if none is given, loads it, and runs the workloads, each
+// in a process of its own if they are several.
+func (f *benchMainJob) runAll(cmd *cobra.Command) (err error) {
+	n, err1 := parseCount("events", f.events)
+	budget, err2 := parseBytes("state-budget", f.budget)
+	if err := errors.Join(f.check(), err1, err2); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	kind := "given"
+	needs := f.workload != bench.MadeActor
+	if needs && f.brokers == "" {
+		stop, err1 := f.startBroker(cmd.Context(), self)
+		if err1 != nil {
+			return err1
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+		kind = "embedded"
+	}
+	if needs && !f.loaded {
+		if err := f.load(cmd.Context(), n); err != nil {
+			return err
+		}
+	}
+	if f.workload == "all" {
+		return f.each(cmd, self)
+	}
+	log, done, err := bench.LogTo(f.log)
+	if err != nil {
+		return err
+	}
+	o := bench.MainJobOptions{Workload: f.workload, Brokers: f.brokers, Kafka: kind, Events: n, Parallelism: f.parallelism, StateBudget: budget,
+		Interval: f.interval, Log: log, Rate: f.rate, Guarantee: f.guarantee, Pace: func(ctx context.Context) (l mainjob.Latencies, err error) {
+			err = runJSON(ctx, self, []string{"bench", "pace", "--broker=" + f.brokers, fmt.Sprintf("--rate=%d", f.rate),
+				"--warm-up=" + f.warm.String(), "--duration=" + f.run.String(), fmt.Sprintf("--committed=%v", f.guarantee == "exactly_once")}, &l)
+			return l, err
+		}}
+	var r bench.MainJobResult
+	if err := errors.Join(f.profiled(func() (err error) {
+		r, err = bench.MainJob(cmd.Context(), o)
+		return err
+	}), done()); err != nil {
+		return err
+	}
+	return f.print(cmd.OutOrStdout(), r)
+}
+
+// load creates and fills the topics that the workload reads.
+func (f *benchMainJob) load(ctx context.Context, n int64) error {
+	if f.workload == bench.Latency {
+		for _, t := range []string{mainjob.Paced, mainjob.Out} {
+			if err := mainjob.CreateTopic(ctx, f.brokers, t, 4); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := mainjob.CreateTopic(ctx, f.brokers, mainjob.Topic, 8); err != nil {
+		return err
+	}
+	return mainjob.Load(ctx, f.brokers, mainjob.Topic, n)
+}
+
+// each runs every workload in a process of its own.
+func (f *benchMainJob) each(cmd *cobra.Command, self string) error {
+	var results []bench.MainJobResult
+	for _, w := range bench.Workloads() {
+		args := []string{"bench", "mainjob", "--workload=" + w, "--broker=" + f.brokers, "--loaded", "--output=json"}
+		for _, name := range []string{"events", "parallelism", "checkpoint-interval", "state-budget", "log"} {
+			args = append(args, "--"+name+"="+cmd.Flags().Lookup(name).Value.String())
+		}
+		if f.cpuProfile != "" {
+			args = append(args, "--cpuprofile="+f.cpuProfile+"."+w)
+		}
+		var r bench.MainJobResult
+		if err := runJSON(cmd.Context(), self, args, &r); err != nil {
+			return fmt.Errorf("%s: %w", w, err)
+		}
+		results = append(results, r)
+	}
+	return f.print(cmd.OutOrStdout(), results...)
+}
+
+func (f *benchMainJob) print(out io.Writer, results ...bench.MainJobResult) error {
+	if f.output == "json" {
+		enc := json.NewEncoder(out)
+		for _, r := range results {
+			if err := enc.Encode(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "workload\trecords\tseconds\tK records/s\tCPU s\tK records/CPU s\tcheckpoints\tp99 ms\tRSS MiB\t")
+	for _, r := range results {
+		fmt.Fprintf(w, "%s\t%d\t%.1f\t%.0f\t%.2f\t%.0f\t%d\t%.0f\t%d\t\n", r.Workload, r.Events, r.Seconds, r.PerSecond/1e3, r.CPUSeconds,
+			r.PerCPU/1e3, r.Checkpoints.Count, r.Checkpoints.P99, r.RSSBytes>>20)
+		if l := r.Latency; l != nil {
+			fmt.Fprintf(w, "latency\t%d of %d\tp50 %.1f ms\tp99 %.1f ms\tp99.9 %.1f ms\tmax %.1f ms\t\t\t\t\n", l.Received, l.Sent, l.P50, l.P99, l.P999, l.Max)
+		}
+	}
+	return w.Flush()
+}
+
+// startBroker starts the embedded broker in a child process, with its records in
+// memory.
+func (f *benchMainJob) startBroker(ctx context.Context, self string) (stop func() error, err error) {
+	child := exec.CommandContext(ctx, self, "broker", "--listen", "127.0.0.1:0")
+	child.Stderr = os.Stderr
+	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := child.Start(); err != nil {
+		return nil, fmt.Errorf("embedded broker: %w", err)
+	}
+	stop = func() error {
+		err := child.Process.Signal(syscall.SIGTERM)
+		var exit *exec.ExitError
+		if werr := child.Wait(); werr != nil && !errors.As(werr, &exit) { // it was told to
+			return errors.Join(err, werr)
+		}
+		return err
+	}
+	s := bufio.NewScanner(out)
+	if !s.Scan() {
+		return nil, errors.Join(errors.New("the embedded broker did not start"), s.Err(), stop())
+	}
+	f.brokers = s.Text()
+	return stop, nil
+}
