@@ -152,6 +152,7 @@ func (d *driver) file(msg message) {
 		d.m.Credit(msg.out, msg.Credit)
 	case wake:
 		d.woken.Store(false)
+		d.wakeAt = 0 // the machine says again what it waits for
 		if d.m != nil {
 			d.m.Wake()
 		}

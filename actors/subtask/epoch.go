@@ -138,7 +138,7 @@ func (m *Machine) arrived(i int, e, complete dataflow.Epoch) {
 	}
 	if done {
 		m.due = e
-		m.aligned = m.now - m.alignFrom
+		m.aligned = max(0, m.now-m.alignFrom)
 	}
 }
 

@@ -170,7 +170,7 @@ func (m *Machine) fail(op int, err error) {
 // Turn works until more says no or nothing is left to do. now is processing time
 // in microseconds. After an error (Err) it does nothing.
 func (m *Machine) Turn(now int64, more func() bool) Status {
-	m.now = max(m.now, now)
+	m.now = now // may go back, as wall clocks do
 	if m.err != nil || !m.started {
 		return Idle
 	}

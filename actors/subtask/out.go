@@ -303,7 +303,7 @@ func (e *out) tend(quiet bool) (again int64) {
 		if c.closed {
 			continue
 		}
-		if c.open != nil && c.open.Len() > 0 && (quiet || e.m.now-c.since >= e.m.cfg.FlushMicros) {
+		if c.open != nil && c.open.Len() > 0 && (quiet || e.m.now-c.since >= e.m.cfg.FlushMicros || e.m.now < c.since) {
 			e.flush(c)
 		}
 		if !settled {

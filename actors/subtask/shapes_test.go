@@ -103,6 +103,31 @@ var shapes = []shape{
 		j.Add("out", dataflow.KindSink, 1, nil, dataflow.Rebalance, "more")
 		return j
 	}},
+	{name: "two sinks", build: func(r *rand.Rand) *fake.Job {
+		j := &fake.Job{Groups: 8}
+		j.Add("src", dataflow.KindSource, 0, nil, "")
+		j.Add("count", dataflow.KindOp, 1+r.IntN(3), counter(0), dataflow.Hash, "src")
+		j.Add("out", dataflow.KindSink, 0, nil, dataflow.Forward, "count")
+		j.Add("too", dataflow.KindSink, 0, nil, dataflow.Forward, "count")
+		return j
+	}, want: func(rows []fake.Row) map[fake.Row]int {
+		want := counts(rows)
+		for k := range want {
+			want[k] = 2
+		}
+		return want
+	}},
+	{name: "diamond", build: func(r *rand.Rand) *fake.Job {
+		j := &fake.Job{Groups: 8}
+		j.Add("src", dataflow.KindSource, 0, nil, "")
+		j.Add("left", dataflow.KindOp, 0, each(pass), dataflow.Forward, "src")
+		j.Add("right", dataflow.KindOp, 1+r.IntN(3), each(pass), dataflow.Rebalance, "src")
+		j.Add("count", dataflow.KindOp, 1+r.IntN(3), counter(0), dataflow.Hash, "src", "left", "right")
+		j.Add("out", dataflow.KindSink, 0, nil, dataflow.Forward, "count")
+		return j
+	}, want: func(rows []fake.Row) map[fake.Row]int {
+		return counts(append(append(rows[:len(rows):len(rows)], rows...), rows...))
+	}},
 	{name: "broadcast", build: func(r *rand.Rand) *fake.Job {
 		j := &fake.Job{Groups: 8}
 		j.Add("src", dataflow.KindSource, 0, nil, "")
@@ -201,7 +226,7 @@ func ofKey(rows map[fake.Row]int, key uint64) map[fake.Row]int {
 
 var (
 	seedFlag = flag.Uint64("seed", 0, "run this seed of the simulation alone")
-	seeds    = flag.Uint64("seeds", 1000, "number of seeds of the simulation")
+	seeds    = flag.Uint64("seeds", 500, "number of seeds of the simulation")
 	from     = flag.Uint64("from", 1, "first seed")
 )
 
