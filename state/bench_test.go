@@ -98,6 +98,24 @@ func BenchmarkWriteEpoch(b *testing.B) {
 	}
 }
 
+// The rows of two operators of one chain, interleaved by key group.
+func BenchmarkMergeFrozen(b *testing.B) {
+	const n = 1 << 20
+	r := rand.New(rand.NewPCG(1, 10))
+	f, g := sample(r, n, n, 8), sample(r, n, n, 8)
+	for _, k := range g.keys {
+		k[3] = byte(paneState) // the state
+	}
+	b.ResetTimer()
+	for range b.N {
+		rows := 0
+		if err := mergeFrozen([]spi.Frozen{f, g}, func(_, _ []byte) bool { rows++; return true }); err != nil || rows != 2*n {
+			b.Fatal(rows, err)
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(b.N)/(2*n), "ns/row")
+}
+
 // Restoring 120 overlapping files of 0.7 MB when each read of an object takes 30 ms,
 // to the first row, and to all files local and the filter built.
 func BenchmarkRestore(b *testing.B) {

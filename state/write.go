@@ -208,17 +208,14 @@ func mergeFrozen(frozen []spi.Frozen, yield func(key, value []byte) bool) error 
 	case 1:
 		return frozen[0].Rows(yield)
 	}
-	type head struct {
-		key, value []byte
-		next       func() ([]byte, []byte, bool)
-	}
 	errs := make([]error, len(frozen))
-	var heads []head
+	var heads []*head
 	for i, f := range frozen {
-		next, stop := iter.Pull2(func(yield func(key, value []byte) bool) { errs[i] = f.Rows(yield) })
+		next, stop := iter.Pull(chunks(f, &errs[i]))
 		defer stop()
-		if k, v, ok := next(); ok {
-			heads = append(heads, head{k, v, next})
+		h := &head{next: next}
+		if h.advance() {
+			heads = append(heads, h)
 		} else if errs[i] != nil {
 			return errs[i]
 		}
@@ -230,12 +227,11 @@ func mergeFrozen(frozen []spi.Frozen, yield func(key, value []byte) bool) error 
 				first = i
 			}
 		}
-		h := &heads[first]
+		h := heads[first]
 		if !yield(h.key, h.value) {
 			return nil
 		}
-		var ok bool
-		if h.key, h.value, ok = h.next(); !ok {
+		if !h.advance() {
 			heads = slices.Delete(heads, first, first+1)
 			for _, err := range errs {
 				if err != nil {
@@ -245,4 +241,69 @@ func mergeFrozen(frozen []spi.Frozen, yield func(key, value []byte) bool) error 
 		}
 	}
 	return nil
+}
+
+// A chunk is a run of copied rows: handing over one at a time would cost more than
+// writing it.
+type chunk struct {
+	buf  []byte
+	rows []chunkRow
+}
+
+// chunkRow is where a row ends in buf; it begins where the one before ends.
+type chunkRow struct {
+	key, end int
+	deleted  bool
+}
+
+const (
+	chunkRows  = 512
+	chunkBytes = 64 << 10
+)
+
+// chunks yields the rows of a frozen by the chunk; each is valid until the next.
+func chunks(f spi.Frozen, failed *error) iter.Seq[*chunk] {
+	return func(yield func(*chunk) bool) {
+		c, more := &chunk{}, true
+		err := f.Rows(func(key, value []byte) bool {
+			c.buf = append(append(c.buf, key...), value...)
+			c.rows = append(c.rows, chunkRow{len(c.buf) - len(value), len(c.buf), value == nil})
+			if len(c.rows) >= chunkRows || len(c.buf) >= chunkBytes {
+				more = yield(c)
+				c.buf, c.rows = c.buf[:0], c.rows[:0]
+			}
+			return more
+		})
+		if *failed = err; err == nil && more && len(c.rows) > 0 {
+			yield(c)
+		}
+	}
+}
+
+// A head is the next row of one frozen among those that are merged.
+type head struct {
+	next       func() (*chunk, bool)
+	c          *chunk
+	at         int // next row of c
+	key, value []byte
+}
+
+func (h *head) advance() bool {
+	if h.c == nil || h.at == len(h.c.rows) {
+		var ok bool
+		if h.c, ok = h.next(); !ok {
+			return false
+		}
+		h.at = 0
+	}
+	from, r := 0, h.c.rows[h.at]
+	if h.at > 0 {
+		from = h.c.rows[h.at-1].end
+	}
+	h.key, h.value = h.c.buf[from:r.key:r.key], h.c.buf[r.key:r.end:r.end]
+	if r.deleted {
+		h.value = nil
+	}
+	h.at++
+	return true
 }
