@@ -555,7 +555,7 @@ func (p *actorInput[K, A, Out, In]) resolve(x *actors[K, A, Out], in *Rows[In], 
 		if id == 0 {
 			id = t.add(h, &k)
 			if !t.groups.known(h) {
-				x.miss.add(&t.table, h, t.appendKey(nil, t.at(id)))
+				x.miss.add(&t.table, h, x.miss.key(&t.table, id))
 				x.miss.ids = append(x.miss.ids, id)
 			}
 		}

@@ -106,7 +106,7 @@ func (t *table) freeze(paned bool) *run {
 		names := *t.names // the slice as of now: the actor may add names
 		r.names = &names
 	}
-	t.frozen = r
+	t.frozen, t.again = r, 0
 	t.dirty, t.spare = t.spare[:0], nil
 	t.tombs, t.reaped, t.ndirty = nil, 0, 0
 	t.gen++

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"reflect"
+	"slices"
 	"unsafe"
 
 	"github.com/weirstream/weir/dataflow"
@@ -35,6 +36,7 @@ type listCell struct {
 type listImpl[V any] struct {
 	*cells
 	codec spi.Codec
+	val   V // scratch: a value in hand, for what is passed to a codec escapes
 	enc   []byte
 }
 
@@ -64,8 +66,9 @@ func (x *listImpl[V]) segment(n uint32) { x.key = binary.BigEndian.AppendUint32(
 // Append adds v at the end.
 func (l *ListHandle[V]) Append(c *Core, v V) {
 	x := l.impl(c)
+	x.val = v
 	var err error
-	if x.enc, err = x.codec.Append(x.enc[:0], unsafe.Pointer(&v)); err != nil {
+	if x.enc, err = x.codec.Append(x.enc[:0], unsafe.Pointer(&x.val)); err != nil {
 		c.fail(err)
 		return
 	}
@@ -76,6 +79,7 @@ func (l *ListHandle[V]) Append(c *Core, v V) {
 		x.seal(h)
 	}
 	h.Values++
+	h.Data = slices.Grow(h.Data, len(x.enc)+binary.MaxVarintLen32)
 	h.Data = binary.AppendUvarint(h.Data, uint64(len(x.enc)))
 	h.Data = append(h.Data, x.enc...)
 }

@@ -416,6 +416,7 @@ type MapHandle[K comparable, V any] struct {
 type mapImpl[K comparable, V any] struct {
 	*cells
 	codec spi.Codec
+	k     K // scratch: an entry's key in hand, for what is passed to a codec escapes
 }
 
 func (m *MapHandle[K, V]) open(c *Core, owner ownerTable) (handleImpl, error) {
@@ -426,13 +427,14 @@ func (m *MapHandle[K, V]) open(c *Core, owner ownerTable) (handleImpl, error) {
 	if key == nil {
 		return nil, fmt.Errorf("stream: map state %q has no codec for its keys", m.Name)
 	}
-	return &mapImpl[K, V]{x, key}, nil
+	return &mapImpl[K, V]{cells: x, codec: key}, nil
 }
 
 // entry sets the key in hand to that of an entry.
-func (m *mapImpl[K, V]) entry(k *K) {
+func (m *mapImpl[K, V]) entry(k K) {
 	m.prefixKey()
-	b, err := m.codec.Append(m.key, unsafe.Pointer(k))
+	m.k = k
+	b, err := m.codec.Append(m.key, unsafe.Pointer(&m.k))
 	if err != nil {
 		m.core.fail(err)
 	}
@@ -449,7 +451,7 @@ func (m *MapHandle[K, V]) impl(c *Core) *mapImpl[K, V] { return implOf[*mapImpl[
 // Get returns the value of an entry.
 func (m *MapHandle[K, V]) Get(c *Core, k K) (v V, ok bool) {
 	x := m.impl(c)
-	x.entry(&k)
+	x.entry(k)
 	if p := x.peek(); p != nil {
 		return *(*V)(p), true
 	}
@@ -459,7 +461,7 @@ func (m *MapHandle[K, V]) Get(c *Core, k K) (v V, ok bool) {
 // Put sets an entry.
 func (m *MapHandle[K, V]) Put(c *Core, k K, v V) {
 	x := m.impl(c)
-	x.entry(&k)
+	x.entry(k)
 	p, _ := x.cells.open(true)
 	*(*V)(p) = v
 }
@@ -467,7 +469,7 @@ func (m *MapHandle[K, V]) Put(c *Core, k K, v V) {
 // Delete drops an entry.
 func (m *MapHandle[K, V]) Delete(c *Core, k K) {
 	x := m.impl(c)
-	x.entry(&k)
+	x.entry(k)
 	x.drop()
 }
 

@@ -42,8 +42,10 @@ type table struct {
 	reaped int      // tombs looked at by reap
 	groups groupSet
 	hand   uint32 // of the eviction clock
-	valued int64  // bytes of encoded states seen, for pointerful states
-	values int64  // how many
+	inner  int64  // bytes that a state is taken to hold behind pointers
+	inners int    // entries there were when inner was measured
+	sample []byte
+	again  int // frozen entries that are dirty again
 	spare  []dirtyRef
 	warmed uint32 // keeps the reads of warm alive
 }
@@ -308,6 +310,7 @@ func (t *table) touchSlow(p unsafe.Pointer, id uint32) {
 	h := (*head)(p)
 	if t.frozen != nil && h.gen == t.frozen.gen {
 		t.frozen.preserve(&t.view, p)
+		t.again++
 	}
 	if h.gen != 0 {
 		h.flags |= flagStored
@@ -383,8 +386,6 @@ func (t *table) load(p unsafe.Pointer, row []byte) error {
 	if err := t.lay.codec.Decode(body, t.stateOf(p), &t.strs); err != nil {
 		return err
 	}
-	t.valued += int64(len(body))
-	t.values++
 	if t.lay.reset != nil {
 		t.lay.reset(t.stateOf(p))
 	}
@@ -405,37 +406,77 @@ func (t *table) rowKey(dst []byte, p unsafe.Pointer, paned bool) []byte {
 // live returns the number of entries.
 func (t *table) live() int { return int(t.n) - len(t.free) }
 
-// entryBytes is what one entry is taken to cost.
+// indexBytes is what the index is taken to cost per entry.
+const indexBytes = 16
+
+// entryBytes is what one entry is taken to cost: what is there now, not what its
+// chunks, which are kept for reuse, could hold.
 func (t *table) entryBytes() int64 {
-	n := int64(t.lay.size)
-	if t.lay.ptrs && t.values > 0 {
-		n += 2 * t.valued / t.values
+	n := int64(t.lay.size) + indexBytes
+	if t.lay.linked {
+		n += indexBytes
 	}
-	return n
+	if live := t.live(); live > 0 {
+		n += t.arena.used / int64(live)
+		if t.lay.ptrs && (live > 2*t.inners || 2*live < t.inners) {
+			t.measure(live)
+		}
+	}
+	return n + t.inner
+}
+
+// measure estimates what states hold behind their pointers from the size of their
+// encoding.
+func (t *table) measure(live int) {
+	t.inners = live
+	const samples = 32
+	var bytes, n int64
+	step := max(1, t.n/samples)
+	for id := uint32(1); id <= t.n; id += step {
+		p := t.at(id)
+		if h := (*head)(p); h.flags&(flagUsed|flagAbsent) != flagUsed {
+			continue
+		}
+		b, err := t.appendValue(t.sample[:0], p)
+		if err != nil {
+			continue // the freeze will say so
+		}
+		t.sample = b
+		bytes += int64(len(b))
+		n++
+	}
+	if n > 0 {
+		t.inner = bytes * 3 / 2 / n // growth and rounding of allocations
+	}
 }
 
 func (t *table) memory() (total, dirty int64) {
 	per := t.entryBytes()
-	total = int64(t.live())*per + t.index.bytes() + t.arena.held
-	if t.lay.linked {
-		total += t.heads.bytes()
-	}
-	held := t.ndirty
+	total = int64(t.live()) * per
+	held := t.held()
 	if t.frozen != nil {
-		held += len(t.frozen.refs)
 		dirty = t.frozen.sideBytes
 		total += dirty
 	}
-	return total, dirty + int64(min(held, t.live()))*per
+	return total, dirty + int64(held)*per
+}
+
+// held returns how many entries are dirty or frozen.
+func (t *table) held() int {
+	n := t.ndirty
+	if t.frozen != nil {
+		n += len(t.frozen.refs) - t.again
+	}
+	return min(n, t.live())
 }
 
 // evict drops clean entries until n bytes are freed or none is left. spare says
 // whether an entry must stay; nil: none must.
 func (t *table) evict(n int64, spare func(p unsafe.Pointer) bool) (freed int64) {
-	if t.live() == 0 {
+	t.reap()
+	if t.live() <= t.held() {
 		return 0
 	}
-	t.reap()
 	per := t.entryBytes()
 	for range 2 * t.n {
 		if freed >= n {

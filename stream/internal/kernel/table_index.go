@@ -25,13 +25,6 @@ func (x *index) init() {
 	x.mask, x.used = 0, 0
 }
 
-func (x *index) bytes() (n int64) {
-	for i := range x.shards {
-		n += int64(len(x.shards[i].slots)) * 8
-	}
-	return n
-}
-
 // add enters id under h; it must not be there yet.
 func (x *index) add(h, id uint32) {
 	s := &x.shards[h&x.mask]
@@ -139,7 +132,7 @@ type keyArena struct {
 	last   uint32
 	free   [64][]keyRef // by length class of 8 bytes
 	holes  []uint32     // chunks of large keys that were freed
-	held   int64
+	used   int64        // bytes that keys take
 }
 
 // A keyRef finds a key in an arena.
@@ -159,7 +152,7 @@ const (
 func (a *keyArena) add(k string) keyRef {
 	if len(k) > largeKey {
 		b := []byte(k)
-		a.held += int64(len(b))
+		a.used += int64(len(b))
 		if n := len(a.holes); n > 0 {
 			c := a.holes[n-1]
 			a.holes = a.holes[:n-1]
@@ -169,7 +162,8 @@ func (a *keyArena) add(k string) keyRef {
 		a.chunks = append(a.chunks, b)
 		return keyRef{uint32(len(a.chunks) - 1), 0, largeMark}
 	}
-	class := (len(k) + 7) / 8
+	class := max(1, (len(k)+7)/8)
+	a.used += int64(class) * 8
 	if f := a.free[class]; len(f) > 0 {
 		r := f[len(f)-1]
 		a.free[class] = f[:len(f)-1]
@@ -183,7 +177,6 @@ func (a *keyArena) add(k string) keyRef {
 			size = min(arenaMost, 2*len(a.chunks[a.last]))
 		}
 		a.chunks = append(a.chunks, make([]byte, size))
-		a.held += int64(size)
 		a.last, a.at = uint32(len(a.chunks)-1), 0
 	}
 	r := keyRef{a.last, uint16(a.at / 8), uint16(len(k))}
@@ -205,16 +198,12 @@ func arenaGet(chunks [][]byte, r keyRef) []byte {
 
 func (a *keyArena) drop(r keyRef) {
 	if r.len == largeMark {
-		a.held -= int64(len(a.chunks[r.chunk]))
+		a.used -= int64(len(a.chunks[r.chunk]))
 		a.chunks[r.chunk] = nil
 		a.holes = append(a.holes, r.chunk)
 		return
 	}
-	class := (int(r.len) + 7) / 8
+	class := max(1, (int(r.len)+7)/8)
+	a.used -= int64(class) * 8
 	a.free[class] = append(a.free[class], r)
-}
-
-// reset drops all keys and keeps the memory of shared chunks.
-func (a *keyArena) reset() {
-	*a = keyArena{}
 }

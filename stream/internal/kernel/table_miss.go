@@ -11,10 +11,17 @@ type misses struct {
 	keys   [][]byte
 	ids    []uint32
 	buf    []byte
+	tmp    []byte
 }
 
 func (m *misses) reset() {
 	m.probes, m.keys, m.ids, m.buf = m.probes[:0], m.keys[:0], m.ids[:0], m.buf[:0]
+}
+
+// key returns the key of an entry; it is valid until the next call.
+func (m *misses) key(t *table, id uint32) []byte {
+	m.tmp = t.appendKey(m.tmp[:0], t.at(id))
+	return m.tmp
 }
 
 func (m *misses) add(t *table, hash uint32, key []byte) {

@@ -285,7 +285,7 @@ func (x *windows[K, In, Acc, Out]) assign(in *Rows[In], row int, wm int64) {
 		if id == 0 {
 			id = p.Table.add(h, &k)
 			if !p.groups.known(h) {
-				x.miss.add(&p.table, h, p.appendKey(nil, p.at(id)))
+				x.miss.add(&p.table, h, x.miss.key(&p.table, id))
 				x.missed = append(x.missed, hit[K]{p, id, int32(row)})
 			}
 		}
