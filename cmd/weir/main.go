@@ -43,7 +43,7 @@ func root() *cobra.Command {
 		Use: "weir", Short: "A stream-processing cluster: keyed actors, exactly-once checkpoints, Delta Lake tables",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	cmd.AddCommand(devCommand(), buildCommand(), inspectPluginCommand(), versionCommand(), brokerCommand(), benchCommand(), inspectCommand())
+	cmd.AddCommand(devCommand(), buildCommand(), inspectPluginCommand(), versionCommand(), brokerCommand(), benchCommand(), inspectCommand(), tableCommand())
 	cmd.AddCommand(clientCommands()...)
 	return cmd
 }
