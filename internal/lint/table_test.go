@@ -62,6 +62,7 @@ var houses = []house{
 	{row: 6, path: "local", also: []string{"internal/minicluster"}},
 	{row: 6, path: "internal/minicluster"},
 	{row: 7, path: "stream/streamtest"},
+	{row: 7, path: "internal/faults", never: engine},
 	{row: 7, path: "examples", never: engine},
 	{row: 8, path: "bench"},
 	{row: 9, path: "cmd"},

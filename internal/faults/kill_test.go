@@ -1,0 +1,169 @@
+package faults
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/weirstream/weir/internal/failpoint"
+)
+
+// A plan is how long and how hard a test is.
+type plan struct {
+	kills  int
+	points []failpoint.Point // killed at in turn; the rest of the kills is at random moments
+	rate   int               // numbers a second
+	least  int64             // numbers at least
+	seed   uint64
+}
+
+// hitsPerEpoch is about how often an epoch of the job under test passes a point, so
+// that a kill can be aimed at an epoch that is not the first.
+var hitsPerEpoch = map[failpoint.Point]int{
+	failpoint.OffsetsSnapshotted: 2, failpoint.PartFrozen: 6, failpoint.PartWritten: 2, failpoint.DeltaFilesClosed: 2, failpoint.KafkaPrepared: 2,
+	failpoint.KafkaBeforeEndTxn: 2, failpoint.KafkaAfterEndTxn: 2,
+}
+
+// Weir is killed again and again, and yet every number is in the table and in the
+// topic once, with the state that it must have met.
+func TestExactlyOnce(t *testing.T) {
+	p := plan{kills: 10, rate: 2000, seed: uint64(time.Now().UnixNano())}
+	all := failpoint.Points()
+	rand.New(rand.NewPCG(p.seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	p.points = all[:7]
+	if os.Getenv("WEIR_FAULTS") == "full" {
+		p.kills, p.rate, p.least = 100, 10_000, 5_000_000
+		p.points = append(append(append([]failpoint.Point{}, all...), all...), all...)
+	}
+	if s := os.Getenv("WEIR_FAULTS_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.seed = seed
+	}
+	if s := os.Getenv("WEIR_FAULTS_POINTS"); s != "" { // for a closer look
+		p.points = nil
+		for _, name := range strings.Split(s, ",") {
+			p.points = append(p.points, failpoint.Point(name))
+		}
+		p.kills = len(p.points)
+	}
+	python(t)
+	w := newWorld(t, 997)
+	w.env = []string{failpoint.EnvSpoil + "=3"}
+	n := w.torture(p)
+	w.mustBeClean(n)
+}
+
+// torture kills weir as planned, lets it finish and returns how many numbers it got.
+func (w *world) torture(p plan) int64 {
+	w.t.Helper()
+	r := rand.New(rand.NewPCG(p.seed, 1))
+	w.t.Logf("seed %d: %d kills at %d numbers a second", p.seed, p.kills, p.rate)
+	w.startFeed(p.rate, 0)
+	complete, aborted := 0, 0
+	points := p.points
+	for kill, tries := 0, 0; kill < p.kills; tries++ {
+		if tries > 3*p.kills {
+			w.t.Fatalf("only %d of %d kills counted in %d tries", kill, p.kills, tries)
+		}
+		var point failpoint.Point
+		if left := p.kills - kill; len(points) > 0 && (left <= len(points) || r.IntN(2) == 0) {
+			point = points[0]
+		}
+		c, a, counts := w.life(point, r, kill+1)
+		complete, aborted = complete+c, aborted+a
+		if counts {
+			kill++
+			if point != "" {
+				points = points[1:]
+			}
+		}
+	}
+	last := w.start()
+	last.until("all of the least number is sent", func() bool { return w.feed.sent.Load() >= p.least })
+	n := w.finishFeed(true)
+	last.until(fmt.Sprintf("all %d numbers are in the topic", n), func() bool { return w.sink.distinct() >= n })
+	if _, err := last.weir("stop", "--drain", pipeline); err != nil {
+		w.fatalf(last, "drain: %v", err)
+	}
+	c, a, _ := last.epochs()
+	complete, aborted = complete+c, aborted+a
+	last.interrupt()
+	w.t.Logf("%d numbers, %d kills, %d epochs completed, %d aborted", n, p.kills, complete, aborted)
+	if p.kills > 0 && aborted*5 < complete {
+		w.t.Errorf("%d epochs completed and %d were aborted, want about a third aborted", complete, aborted)
+	}
+	return n
+}
+
+// life starts weir, kills it and tells whether the kill counts: an epoch was completed
+// in this life and numbers were on their way.
+func (w *world) life(point failpoint.Point, r *rand.Rand, kill int) (complete, aborted int, counts bool) {
+	w.t.Helper()
+	started := time.Now()
+	var env []string
+	deathLog := filepath.Join(filepath.Dir(w.dir), fmt.Sprintf("death-%d.log", time.Now().UnixNano()))
+	if point != "" {
+		per := max(hitsPerEpoch[point], 1)
+		env = []string{fmt.Sprintf("%s=%s:%d", failpoint.EnvPoints, point, per*(2+r.IntN(2))+1+r.IntN(per)), failpoint.EnvLog + "=" + deathLog}
+	}
+	run := w.start(env...)
+	where := "random"
+	if point == "" {
+		run.until("an epoch is complete", func() bool { c, _, _ := run.epochs(); return c > 0 })
+		select {
+		case <-time.After(time.Duration(r.Int64N(int64(900 * time.Millisecond)))):
+		case <-run.ended:
+		}
+		run.kill()
+	} else {
+		run.untilDead()
+		where = lastLine(deathLog)
+	}
+	inFlight := w.feed.sent.Load() - w.sink.distinct()
+	if ws := run.cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != syscall.SIGKILL {
+		w.fatalf(run, "weir ended by itself: %v", run.death)
+	}
+	complete, aborted, last := run.epochs()
+	counts = complete > 0 && inFlight > 0
+	w.t.Logf("kill %d after %.1fs: %s; %d epochs completed since the start, the last %d, %d aborted; %d records in flight; counts: %v",
+		kill, time.Since(started).Seconds(), where, complete, last, aborted, inFlight, counts)
+	if v := w.sink.judge(0); v.Twice > 0 {
+		w.t.Logf("already: %s", v)
+	}
+	return complete, aborted, counts
+}
+
+// untilDead waits for the end of the process, whatever it is.
+func (r *run) untilDead() {
+	r.w.t.Helper()
+	select {
+	case <-r.ended:
+	case <-time.After(patience):
+		r.w.fatalf(r, "weir lives on after %v without passing its fault point", patience)
+	}
+}
+
+// mustBeClean holds the table and the topic against what must be in them.
+func (w *world) mustBeClean(n int64) {
+	w.t.Helper()
+	for _, v := range w.verdicts(n) {
+		w.t.Log(v)
+		if !v.clean() || v.Rows != n {
+			w.t.Errorf("%s; want %d rows, each once and right", v, n)
+		}
+	}
+}
+
+func (w *world) verdicts(n int64) []verdict {
+	w.t.Helper()
+	return append(judgeTable(w.t, w.table(), n, w.keys), w.sink.judge(n))
+}
