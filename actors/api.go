@@ -41,7 +41,8 @@ type Store interface {
 
 // Events is how an attempt reports. Methods are called on the turn of the subtask
 // concerned (or while it is opened or closed), thus concurrently for different
-// subtasks; they must not block and must not call Stop.
+// subtasks; they must not block
+// and must not call Stop or Snapshot.
 type Events interface {
 	// Ready: the subtask is restored and opened and waits for Start.
 	Ready(s dataflow.SubtaskID)

@@ -58,6 +58,14 @@ func (c *commits) submit(e dataflow.Epoch, handles []dataflow.CommitHandle) {
 		c.mu.Unlock()
 		return
 	}
+	// Whoever acked an epoch had its earlier prepares in that ack, so what is not
+	// newer than a committed epoch is committed.
+	if n := len(handles); n > 0 && c.mu.last > 0 {
+		handles = slices.DeleteFunc(handles, func(h dataflow.CommitHandle) bool { return h.Epoch <= c.mu.last })
+		if len(handles) < n {
+			c.d.log.Warn("a commit repeats what an earlier one held", "operator", string(c.sink), "epoch", uint64(e), "handles", n-len(handles))
+		}
+	}
 	c.mu.queue = append(c.mu.queue, commit{e, handles})
 	start := !c.mu.running
 	c.mu.running = true

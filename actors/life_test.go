@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirstream/weir/actors"
@@ -152,4 +153,36 @@ func TestOptions(t *testing.T) {
 			t.Errorf("the error does not tell %s: %v", want, err)
 		}
 	}
+}
+
+// In a bubble, where time moves only when nothing else does, a job ends without
+// waiting for any clock but that of its idle sources: nothing is stuck.
+func TestBubble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt := actors.New(actors.RuntimeOptions{})
+		j := job(3)
+		s := &setup{job: j, gen: &fake.Gen{Splits: 5, Rows: 3000, Keys: 100}, table: &fake.Table{}, world: &fake.World{}, plan: plan(t, j, 3)}
+		begin := time.Now()
+		b := s.start(t, rt, 1, 0, nil)
+		for e := dataflow.Epoch(1); ; e++ {
+			b.a.Trigger(e)
+			b.wait("an epoch", func() bool { return b.finished == e || b.declined[e] })
+			done := false
+			b.locked(func() { done = len(b.ended) == len(s.plan.Subtasks()) })
+			if done {
+				break
+			}
+			synctest.Wait() // until only time could move anything
+		}
+		checkCounts(t, s.gen, s.table)
+		if err := b.a.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := rt.Close(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begin); took > 100*time.Millisecond {
+			t.Errorf("the job took %v of the bubble's time: something waited for a clock", took)
+		}
+	})
 }

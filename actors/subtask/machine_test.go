@@ -277,3 +277,48 @@ func TestAlignment(t *testing.T) {
 		t.Errorf("the part holds %d keys, want the 1 before the barrier", n)
 	}
 }
+
+// The word of a complete epoch comes with the next barrier, if that is faster: an
+// ack never repeats what a complete manifest holds.
+func TestCompleteWithBarrier(t *testing.T) {
+	table := &fake.Table{}
+	w, _ := table.OpenWriter(context.Background(), spi.Env{}, nil)
+	if err := w.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, 1, nil, func(c *subtask.Config) {
+		c.Outs = nil
+		c.Ops[0].Runner, c.Ops[0].Writer = nil, w
+	})
+	cut := func(e, complete dataflow.Epoch, want string) {
+		t.Helper()
+		b.give(0, rows(int64(e)))
+		b.give(0, channel.Item{Kind: channel.Barrier, Epoch: e, Complete: complete})
+		b.turn(0, 9)
+		b.done[len(b.done)-1]()
+		b.expect(want)
+	}
+	cut(1, 0, "ack 1 files 0 commits 1 finished false")
+	cut(2, 0, "ack 2 files 0 commits 2 finished false") // 1 was aborted, for all it knows
+	cut(3, 2, "ack 3 files 0 commits 1 finished false")
+	b.m.Complete(2)
+	cut(4, 2, "ack 4 files 0 commits 2 finished false")
+}
+
+// A source that was restored at its end sends its end again, and its parts keep
+// the positions: none is cut before the end is told.
+func TestRestoredFinished(t *testing.T) {
+	at := []dataflow.SplitState{{Split: "a", Position: []byte("9")}}
+	b := newBench(t, 0, nil, func(c *subtask.Config) {
+		c.Finished = true
+		c.Ops[0].Runner, c.Ops[0].Source = nil, &fake.Stamper{}
+		c.Ops[0].Splits, c.Ops[0].Marks = at, map[string]int64{"a": 77}
+	})
+	b.m.Trigger(1)
+	b.turn(0, 9, "0: watermark 9223372036854775807", "0: end", "ended", "ack 1 files 0 commits 0 finished true")
+	st := b.acks[0].Operators["op"]
+	marks, err := subtask.ParseMarks(st.Extra)
+	if len(st.Splits) != 1 || string(st.Splits[0].Position) != "9" || marks["a"] != 77 || err != nil {
+		t.Errorf("the part holds %+v and marks %v (%v)", st.Splits, marks, err)
+	}
+}
