@@ -41,8 +41,7 @@ type Store interface {
 
 // Events is how an attempt reports. Methods are called on the turn of the subtask
 // concerned (or while it is opened or closed), thus concurrently for different
-// subtasks; they must not block
-// and must not call Stop or Snapshot.
+// subtasks; they must not block and must not call Stop or Snapshot.
 type Events interface {
 	// Ready: the subtask is restored and opened and waits for Start.
 	Ready(s dataflow.SubtaskID)

@@ -244,13 +244,14 @@ const (
 	longTurn   = time.Second
 )
 
-// watchdog names operators that do not let go of their turn.
+// watchdog names operators that do not let go of their turn, once per turn.
 func (a *Attempt) watchdog() {
 	now := a.rt.clock.Monotonic()
 	for _, d := range a.drivers {
-		begin := time.Duration(d.turnStart.Load() - 1)
+		start := d.turnStart.Load()
+		begin := time.Duration(start - 1)
 		m := d.machine.Load()
-		if begin < 0 || now-begin < longTurn || m == nil {
+		if begin < 0 || now-begin < longTurn || m == nil || d.warned.Swap(start) == start {
 			continue
 		}
 		d.log.Warn("an operator holds its turn", "subtask", d.id.String(), "operator", string(m.Current()), "for", (now - begin).Round(time.Millisecond).String())

@@ -41,6 +41,7 @@ type driver struct {
 
 	woken     atomic.Bool  // a wake is on its way
 	turnStart atomic.Int64 // monotonic ns at which the turn in progress began; 0: none
+	warned    atomic.Int64 // turnStart of the turn that the watchdog named
 	machine   atomic.Pointer[subtask.Machine]
 	counts    []*counts  // by operator
 	commits   []*commits // guarded by a.mu
