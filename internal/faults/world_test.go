@@ -70,22 +70,29 @@ type world struct {
 	flags   []string // of every weir dev
 	keys    int64
 	feed    *feed
+	stop    func() // ends the broker in order; nothing may be open in it
 	sink    *tally // what a read_committed consumer sees
 	log     *os.File
 }
 
 func newWorld(t *testing.T, keys int64) *world {
 	t.Helper()
+	return openWorld(t, keys, scratch(t))
+}
+
+// openWorld starts a broker over what dir holds, if anything.
+func openWorld(t *testing.T, keys int64, dir string) *world {
+	t.Helper()
 	bin, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, bin: bin, dir: filepath.Join(scratch(t), "weir"), keys: keys}
+	w := &world{t: t, bin: bin, dir: filepath.Join(dir, "weir"), keys: keys}
 	w.brokers = w.startBroker()
 	if err := os.MkdirAll(w.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if w.log, err = os.Create(filepath.Join(w.dir, "weir.log")); err != nil {
+	if w.log, err = os.OpenFile(filepath.Join(w.dir, "weir.log"), os.O_CREATE|os.O_RDWR, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.log.Close() })
@@ -122,7 +129,8 @@ func (w *world) startBroker() string {
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	w.stop = sync.OnceFunc(func() { cmd.Process.Signal(syscall.SIGTERM); cmd.Wait() })
+	w.t.Cleanup(w.stop)
 	line := bufio.NewScanner(out)
 	if !line.Scan() {
 		w.t.Fatalf("the broker did not start: %s", said.String())
@@ -278,6 +286,12 @@ type feed struct {
 // startFeed begins to write rate numbers a second, at most limit (0: no limit).
 func (w *world) startFeed(rate int, limit int64) {
 	w.t.Helper()
+	w.feedFrom(0, rate, limit)
+}
+
+// feedFrom is startFeed with a first number.
+func (w *world) feedFrom(first int64, rate int, limit int64) {
+	w.t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.DefaultProduceTopic("in"), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {
@@ -292,9 +306,9 @@ func (w *world) startFeed(rate int, limit int64) {
 		const every = 20 * time.Millisecond
 		tick := time.NewTicker(every)
 		defer tick.Stop()
-		start, id := time.Now(), int64(0)
+		start, id := time.Now(), first
 		for ctx.Err() == nil && (limit == 0 || id < limit) {
-			due := int64(float64(rate) * time.Since(start).Seconds())
+			due := first + int64(float64(rate)*time.Since(start).Seconds())
 			if limit != 0 {
 				due = min(due, limit)
 			}
