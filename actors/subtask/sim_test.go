@@ -450,6 +450,9 @@ func (s *sim) run() error {
 		if s.steps > 60_000 {
 			return fmt.Errorf("no end after %d steps: %s", s.steps, s.where())
 		}
+		if s.open && !s.faults && s.steps%4000 == 0 {
+			s.abort() // the time-out of an epoch whose trigger was lost
+		}
 		all := s.choices()
 		total := 0
 		for _, c := range all {
@@ -469,9 +472,6 @@ func (s *sim) run() error {
 				}
 				break
 			}
-		}
-		if s.open && !s.faults && s.steps%4000 == 0 {
-			s.abort() // the time-out of an epoch whose trigger was lost
 		}
 	}
 	return nil
