@@ -22,6 +22,7 @@ const (
 	commitsAtOnce = 16
 	commitTry     = 30 * time.Second      // of one Commit call, before the engine is told to try again
 	commitPause   = 20 * time.Millisecond // before a repeat
+	markerTry     = 2 * time.Second       // of writing a commit marker
 	adminTry      = 10 * time.Second      // of one request
 )
 
@@ -34,6 +35,8 @@ func rawOptions(props map[string]string) ([]kgo.Opt, error) {
 	}
 	most := kversion.Stable()
 	most.SetMaxKeyVersion(int16(kmsg.EndTxn), endTxnVersion)
+	most.SetMaxKeyVersion(int16(kmsg.TxnOffsetCommit), 5) // later ones name topics by id
+	most.SetMaxKeyVersion(int16(kmsg.OffsetFetch), 9)
 	least := new(kversion.Versions)
 	least.SetMaxKeyVersion(int16(kmsg.EndTxn), endTxnVersion)
 	return append(opts, kgo.MaxVersions(most), kgo.MinVersions(least), kgo.RetryTimeout(adminTry)), nil
@@ -145,6 +148,18 @@ func (c *committer) end(ctx context.Context, epoch dataflow.Epoch, from dataflow
 			failpoint.Hit(failpoint.KafkaAfterEndTxn, failpoint.Int("epoch", int64(epoch)), failpoint.Str("id", h.ID), failpoint.Int("records", h.Records))
 			return nil
 		case err == nil && !waits(code):
+			if h.Marked {
+				look, cancel := context.WithTimeout(ctx, adminTry)
+				in, err := hasMarker(look, c.clock, c.client, h, c.cfg.topic)
+				cancel()
+				if in {
+					c.env.Log.Info("kafka sink: the commit marker shows that a transaction was committed before", "id", h.ID, "epoch", epoch, "answer", code)
+					return nil
+				}
+				if err != nil {
+					c.env.Log.Warn("kafka sink: the commit marker cannot be read", "id", h.ID, "epoch", epoch, "error", err)
+				}
+			}
 			return fmt.Errorf("kafka sink: %q epoch %d: the transaction %v that subtask %d prepared in epoch %d with %d records was not committed: %w: it was open longer than transaction.timeout.ms (%d), its id has expired, or another job uses the prefix %q; whether its records are in topic %q must be looked up before going on: %w",
 				c.env.Operator, epoch, h, from.Subtask, from.Epoch, h.Records, code, c.cfg.txnTimeout.Milliseconds(), c.cfg.prefix, c.cfg.topic, spi.ErrStop)
 		case err == nil:

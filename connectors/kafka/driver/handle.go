@@ -20,6 +20,7 @@ type handle struct {
 	Epoch   int16  `json:"epoch"` // of the producer
 	Version int16  `json:"v"`     // of EndTxn
 	Records int64  `json:"records"`
+	Marked  bool   `json:"marked,omitempty"` // a commit marker is part of the transaction
 }
 
 func (h handle) String() string {

@@ -190,6 +190,7 @@ func sinkOptions() []option.Option {
 		{Name: "partitioner", Type: option.Choice, Choices: []string{"default", "round_robin"}},
 		{Name: "transactional_id_prefix"},
 		{Name: "transactional_ids", Type: option.Whole, Min: 2}, // per subtask, to begin with
+		{Name: "commit_markers", Type: option.Switch},
 		{Name: "startup_timeout", Type: option.Span},
 		{Name: "buffer_bytes", Type: option.Size, Min: 1 << 10},
 	}
@@ -203,6 +204,7 @@ type sinkConfig struct {
 	partitioner string
 	prefix      string // of transactional ids
 	ids         int    // size of a fresh pool
+	markers     bool   // a commit marker in each transaction
 	startup     time.Duration
 	buffer      int64         // bytes produced and not yet acknowledged
 	txnTimeout  time.Duration // of a prepared transaction
@@ -223,6 +225,7 @@ func readSink(c dataflow.Connector, settings map[string]string, pipeline dataflo
 		partitioner: o.Text("partitioner", "default"),
 		prefix:      o.Text("transactional_id_prefix", string(pipeline)+"-"+string(op)),
 		ids:         int(o.Whole("transactional_ids", 5)),
+		markers:     o.Switch("commit_markers", true),
 		startup:     o.Span("startup_timeout", 10*time.Second),
 	}
 	if s.props, err = gather(s.connection, settings, c.Options); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -53,6 +54,8 @@ type writer struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	unmarked atomic.Bool // a marker could not be written: no more are tried
 
 	// Owned by the turn.
 	open *producer // takes rows; nil until the first row of an epoch
@@ -443,10 +446,29 @@ func (w *writer) flush(p *producer, mark *generation, epoch dataflow.Epoch, prep
 			done(spi.Prepared{}, fmt.Errorf("kafka sink: transaction %s: %w", p.id, err))
 			return
 		}
-		prepared.Handles = [][]byte{handle{ID: p.id, PID: pid, Epoch: pepoch, Version: endTxnVersion, Records: mark.records}.encode()}
+		h := handle{ID: p.id, PID: pid, Epoch: pepoch, Version: endTxnVersion, Records: mark.records}
+		h.Marked = w.mark(h, epoch)
+		prepared.Handles = [][]byte{h.encode()}
 		failpoint.Hit(failpoint.KafkaPrepared, failpoint.Int("epoch", int64(epoch)), failpoint.Str("id", p.id), failpoint.Int("records", mark.records))
 	}
 	done(prepared, nil)
+}
+
+// mark puts the commit marker into a transaction. Without one the sink works all
+// the same, so what hinders it is only logged.
+func (w *writer) mark(h handle, epoch dataflow.Epoch) bool {
+	if !w.cfg.markers || w.unmarked.Load() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, markerTry)
+	defer cancel()
+	if err := placeMarker(ctx, w.clock, w.raw, h, w.cfg.topic, epoch); err != nil {
+		if w.ctx.Err() == nil && !w.unmarked.Swap(true) {
+			w.env.Log.Warn("kafka sink: no commit markers are written (option commit_markers)", "id", h.ID, "error", err)
+		}
+		return false
+	}
+	return true
 }
 
 // Finished frees the ids of committed transactions: their clients learn what the

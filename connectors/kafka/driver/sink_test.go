@@ -330,6 +330,45 @@ func TestSinkFencesZombies(t *testing.T) {
 	}
 }
 
+// Where the answer does not say whether a transaction was committed, its marker
+// does: yes after a commit, although its id was initialised anew, and not after an
+// abort.
+func TestSinkCommitMarker(t *testing.T) {
+	brokers := [][]string{cluster(t, map[string]int32{"out": 1}).ListenAddrs()}
+	if real := realBrokers(); real != nil {
+		brokers = append(brokers, real)
+	}
+	for _, addrs := range brokers {
+		wd := newWorld()
+		topic := unique("marked")
+		makeTopic(t, client(t, addrs), topic, 1)
+		env := wd.env("snk", 0, 1, sink("topic", topic, "transactional_id_prefix", topic), addrs)
+		w, cm := openWriter(t, env, nil), openCommitter(t, env)
+		write(t, wd, w, people(0, 10)...)
+		done := prepare(t, w, 1)
+		commit(t, cm, 1, handles(0, 1, done))
+		write(t, wd, w, people(10, 20)...)
+		lost := prepare(t, w, 2)
+		openWriter(t, env, map[int][]byte{0: done.Writer}) // fences both
+		commit(t, cm, 1, handles(0, 1, done))
+		if _, err := cm.Commit(context.Background(), 2, handles(0, 2, lost)); !errors.Is(err, spi.ErrStop) {
+			t.Errorf("committing a fenced transaction: %v", err)
+		}
+		off := wd.env("snk", 0, 1, sink("topic", topic, "transactional_id_prefix", topic+"-u", "commit_markers", "false"), addrs)
+		w, cm = openWriter(t, off, nil), openCommitter(t, off)
+		write(t, wd, w, people(20, 30)...)
+		done = prepare(t, w, 1)
+		commit(t, cm, 1, handles(0, 1, done))
+		openWriter(t, off, map[int][]byte{0: done.Writer})
+		if _, err := cm.Commit(context.Background(), 1, handles(0, 1, done)); !errors.Is(err, spi.ErrStop) {
+			t.Errorf("without a marker an ambiguous answer must stop the job: %v", err)
+		}
+		if got, _ := visibleIn(t, addrs, topic, true); !slices.Equal(ids(got), append(upTo(0, 10), upTo(20, 30)...)) {
+			t.Errorf("visible: %v", ids(got))
+		}
+	}
+}
+
 // While epochs abort or wait, the pool grows; the ids that no state names are
 // found and fenced after a crash.
 func TestSinkPoolGrows(t *testing.T) {
