@@ -88,8 +88,9 @@ func (e *ConflictError) Error() string {
 
 // Commit makes the next version of the table. It rebases over commits of others
 // that do not contradict it, resolves ambiguous answers of the store by reading
-// back, and is idempotent by AppID and AppVersion. On an error nothing of the
-// commit is in the table, except that after a cancelled context it may be.
+// back, and is idempotent by AppID and AppVersion. After a *ConflictError or an
+// *UnsupportedError nothing of the commit is in the table; after another error, or
+// a cancelled context, it may be: give it an AppID and send it again.
 func (t *Table) Commit(ctx context.Context, c Commit) (*CommitResult, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -242,9 +243,11 @@ func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, b
 func (t *Table) publish(ctx context.Context, version int64, data []byte, txnID string) (bool, error) {
 	path := commitPath(version)
 	var firstErr error
-	for try := range 20 {
-		if try > 2 {
-			if err := pause(ctx, time.Millisecond<<min(try, 9)); err != nil {
+	wait := time.Millisecond
+	for spent := time.Duration(0); spent <= t.opts.Patience; wait *= 2 {
+		if firstErr != nil {
+			spent += wait
+			if err := pause(ctx, wait); err != nil {
 				return false, err
 			}
 		}

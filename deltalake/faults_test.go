@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/weirstream/weir/deltalake"
 	"github.com/weirstream/weir/deltalake/storetest"
@@ -243,7 +244,7 @@ func TestCrashAtEveryCall(t *testing.T) {
 					for _, late := range []bool{false, true} {
 						store := setup(props)
 						bad := storetest.New(store, storetest.Faults{DieAt: from + k, DieAfter: late})
-						tbl, err := deltalake.Open(ctx, bad, deltalake.TableOptions{})
+						tbl, err := deltalake.Open(ctx, bad, deltalake.TableOptions{Patience: time.Nanosecond})
 						if err != nil {
 							t.Fatal(err)
 						}

@@ -111,6 +111,10 @@ func (r *thriftReader) skip(typ byte) {
 	case tI16, tI32, tI64:
 		r.uvarint()
 	case tDouble:
+		if r.bad || len(r.b)-r.pos < 8 {
+			r.bad = true
+			return
+		}
 		r.pos += 8
 	case tBinary:
 		r.bytes()

@@ -14,6 +14,7 @@ type TableOptions struct {
 	Engine      string           // engineInfo of commits; "weir-deltalake"
 	Parallelism int              // concurrent reads of the log and of data files; 8
 	Attempts    int              // of one commit before a conflict that never ends is reported; 1000
+	Patience    time.Duration    // for a store that fails while a commit is written; 5s
 	Memory      int64            // bytes of decoded rows that one scan may hold; 256 MiB
 }
 
@@ -30,6 +31,9 @@ func (o TableOptions) filled() (TableOptions, error) {
 	if o.Attempts == 0 {
 		o.Attempts = 1000
 	}
+	if o.Patience == 0 {
+		o.Patience = 5 * time.Second
+	}
 	if o.Memory == 0 {
 		o.Memory = 256 << 20
 	}
@@ -39,6 +43,9 @@ func (o TableOptions) filled() (TableOptions, error) {
 	}
 	if o.Attempts < 0 {
 		errs = append(errs, fmt.Errorf("deltalake: Attempts %d is negative", o.Attempts))
+	}
+	if o.Patience < 0 {
+		errs = append(errs, fmt.Errorf("deltalake: Patience %v is negative", o.Patience))
 	}
 	if o.Memory < 0 {
 		errs = append(errs, fmt.Errorf("deltalake: Memory %d is negative", o.Memory))
