@@ -5,7 +5,6 @@ import (
 	"errors"
 	"iter"
 	"reflect"
-	"slices"
 	"unsafe"
 
 	"github.com/weirstream/weir/dataflow"
@@ -36,6 +35,7 @@ type listCell struct {
 type listImpl[V any] struct {
 	*cells
 	codec spi.Codec
+	pool  *blockPool
 	val   V // scratch: a value in hand, for what is passed to a codec escapes
 	enc   []byte
 }
@@ -47,7 +47,9 @@ func (l *ListHandle[V]) open(c *Core, owner ownerTable) (handleImpl, error) {
 	}
 	impl := &listImpl[V]{cells: x}
 	impl.codec = x.lay.codec.(spi.Codec)
-	x.lay.codec = cellCodec{}
+	impl.pool = new(blockPool)
+	x.lay.codec = cellCodec{impl.pool}
+	x.lay.release = func(p unsafe.Pointer) { impl.pool.put((*listCell)(p).Data) }
 	return impl, nil
 }
 
@@ -79,7 +81,14 @@ func (l *ListHandle[V]) Append(c *Core, v V) {
 		x.seal(h)
 	}
 	h.Values++
-	h.Data = slices.Grow(h.Data, len(x.enc)+binary.MaxVarintLen32)
+	if need := len(h.Data) + len(x.enc) + binary.MaxVarintLen32; need > cap(h.Data) {
+		if h.Segments > 0 {
+			need = max(need, segmentBytes) // the list is long: it will fill this one, too
+		}
+		old := h.Data
+		h.Data = append(x.pool.get(need), old...)
+		x.pool.put(old)
+	}
 	h.Data = binary.AppendUvarint(h.Data, uint64(len(x.enc)))
 	h.Data = append(h.Data, x.enc...)
 }
@@ -113,6 +122,8 @@ func (l *ListHandle[V]) All(c *Core) iter.Seq[V] {
 			return
 		}
 		segments, tail := h.Segments, h.Data
+		x.pool.readers++
+		defer func() { x.pool.readers-- }()
 		for n := range segments {
 			x.prefixKey()
 			x.segment(n)
@@ -163,8 +174,56 @@ func (x *listImpl[V]) clear() {
 	}
 }
 
+// A blockPool reuses the memory of lists, which is most of what a join holds: it
+// spares the collector, and the processor the clearing of fresh memory.
+type blockPool struct {
+	free    [blockClasses][][]byte // by capacity
+	held    int
+	readers int // iterations under way: blocks they may read are not reused
+}
+
+const (
+	blockLeast   = 256
+	blockClasses = 6 // up to 8 KiB: a segment and a value that overshoots it
+	blockHeld    = 16 << 20
+)
+
+// get returns an empty slice of capacity n or more.
+func (b *blockPool) get(n int) []byte {
+	size := blockLeast
+	for c := range b.free {
+		if n <= size {
+			if f := b.free[c]; len(f) > 0 {
+				s := f[len(f)-1]
+				b.free[c] = f[:len(f)-1]
+				b.held -= size
+				return s
+			}
+			return make([]byte, 0, size)
+		}
+		size *= 2
+	}
+	return make([]byte, 0, n)
+}
+
+// put takes back a slice of get that nothing refers to any more.
+func (b *blockPool) put(s []byte) {
+	if b.readers > 0 || b.held >= blockHeld {
+		return
+	}
+	size := blockLeast
+	for c := range b.free {
+		if cap(s) == size {
+			b.free[c] = append(b.free[c], s[:0])
+			b.held += size
+			return
+		}
+		size *= 2
+	}
+}
+
 // cellCodec encodes listCells.
-type cellCodec struct{}
+type cellCodec struct{ pool *blockPool }
 
 func (cellCodec) Append(dst []byte, p unsafe.Pointer) ([]byte, error) {
 	c := (*listCell)(p)
@@ -176,13 +235,13 @@ func (cellCodec) Append(dst []byte, p unsafe.Pointer) ([]byte, error) {
 	return append(dst, c.Data...), nil
 }
 
-func (cellCodec) Decode(src []byte, p unsafe.Pointer, _ *spi.Arena) error {
+func (x cellCodec) Decode(src []byte, p unsafe.Pointer, _ *spi.Arena) error {
 	c := (*listCell)(p)
 	if len(src) == 0 {
 		return errSegment
 	}
 	if src[0] == 1 {
-		c.Full, c.Data = true, append([]byte(nil), src[1:]...)
+		c.Full, c.Data = true, append(x.pool.get(len(src)), src[1:]...)
 		return nil
 	}
 	src = src[1:]
@@ -195,6 +254,6 @@ func (cellCodec) Decode(src []byte, p unsafe.Pointer, _ *spi.Arena) error {
 		return errSegment
 	}
 	c.Segments, c.Values = uint32(n), int64(v)
-	c.Data = append([]byte(nil), src[w+w2:]...)
+	c.Data = append(x.pool.get(len(src)), src[w+w2:]...)
 	return nil
 }
