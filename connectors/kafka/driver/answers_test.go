@@ -47,7 +47,7 @@ func unique(prefix string) string {
 
 func newTransaction(t *testing.T, brokers []string, timeout time.Duration, alive bool) *transaction {
 	t.Helper()
-	opts, err := rawOptions(map[string]string{"bootstrap.servers": strings.Join(brokers, ",")})
+	opts, err := rawOptions(map[string]string{"bootstrap.servers": strings.Join(brokers, ",")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

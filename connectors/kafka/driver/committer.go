@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -28,8 +29,8 @@ const (
 
 // rawOptions are the client options of requests that are sent by hand: EndTxn is
 // pinned to its version.
-func rawOptions(props map[string]string) ([]kgo.Opt, error) {
-	opts, err := clientOptions(sinkSide, props)
+func rawOptions(props map[string]string, log *slog.Logger) ([]kgo.Opt, error) {
+	opts, err := clientOptions(sinkSide, props, log)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +62,7 @@ func (s Sink) OpenCommitter(ctx context.Context, env spi.Env) (spi.Committer, er
 	if cfg.guarantee != exactlyOnce {
 		return c, nil
 	}
-	opts, err := rawOptions(cfg.props)
+	opts, err := rawOptions(cfg.props, env.Log)
 	if err != nil {
 		return nil, err
 	}

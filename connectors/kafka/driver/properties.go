@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -188,8 +189,8 @@ func gather(name string, settings, options map[string]string) (map[string]string
 const metadataPause = 250 * time.Millisecond
 
 // clientOptions turns properties into client options common to both sides and
-// those of the given side.
-func clientOptions(mine side, props map[string]string) ([]kgo.Opt, error) {
+// those of the given side; log may be nil.
+func clientOptions(mine side, props map[string]string, log *slog.Logger) ([]kgo.Opt, error) {
 	c := clientConfig{props: props}
 	all := properties()
 	for _, k := range slices.Sorted(maps.Keys(props)) {
@@ -207,6 +208,9 @@ func clientOptions(mine side, props map[string]string) ([]kgo.Opt, error) {
 	c.opts = append(c.opts, kgo.SeedBrokers(seeds...), kgo.DisableClientMetrics(), kgo.MetadataMinAge(metadataPause))
 	if props["client.id"] == "" {
 		c.opts = append(c.opts, kgo.ClientID("weir"))
+	}
+	if log != nil {
+		c.opts = append(c.opts, kgo.WithLogger(clientLog{log}))
 	}
 	if err := c.security(); err != nil {
 		return nil, err

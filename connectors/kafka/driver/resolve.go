@@ -47,8 +47,12 @@ func until(ctx context.Context, clk clock.Clock, limit time.Duration, try func(c
 
 // errUnreachable makes the sentence for a cluster that does not answer.
 func errUnreachable(connection string, props map[string]string, limit time.Duration, err error) error {
-	return fmt.Errorf("kafka: no broker of %s answered within %v: %w: check %sbootstrap.servers and that the broker runs",
-		props["bootstrap.servers"], limit, err, connectionPrefix(connection))
+	what := " and that the broker runs"
+	if p := props["security.protocol"]; p != "" && p != "PLAINTEXT" {
+		what = ", that the broker runs, and what it asks for besides " + p
+	}
+	return fmt.Errorf("kafka: no broker of %s answered within %v: %w: check %sbootstrap.servers%s",
+		props["bootstrap.servers"], limit, err, connectionPrefix(connection), what)
 }
 
 // errMissing makes the sentence for topics that are not there.

@@ -84,7 +84,7 @@ func (s Sink) OpenWriter(ctx context.Context, env spi.Env, restored map[int][]by
 	if err != nil {
 		return nil, err
 	}
-	opts, err := rawOptions(cfg.props)
+	opts, err := rawOptions(cfg.props, env.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (w *writer) partitions(ctx context.Context) (n int, err error) {
 
 // client makes a producing client; id is its transactional id or "".
 func (w *writer) client(id string) (*kgo.Client, error) {
-	opts, err := clientOptions(sinkSide, w.cfg.props)
+	opts, err := clientOptions(sinkSide, w.cfg.props, w.env.Log)
 	if err != nil {
 		return nil, err
 	}
