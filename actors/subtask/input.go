@@ -29,7 +29,8 @@ func (m *Machine) Receive(i int, it channel.Item) {
 }
 
 // readInput consumes one item, or part of a batch. Channels whose head is a
-// barrier come first, the others in rotation.
+// barrier come first, then the one whose batch is half consumed, for a row of it
+// may be half done; the others in rotation.
 func (m *Machine) readInput() bool {
 	pick := -1
 	for k := range m.ins {
@@ -45,7 +46,7 @@ func (m *Machine) readInput() bool {
 			pick = i
 			break
 		}
-		if pick < 0 {
+		if pick < 0 || i == m.half {
 			pick = i
 		}
 	}
@@ -110,11 +111,12 @@ func (m *Machine) readRows(i int, in *input, it *channel.Item) bool {
 	m.port = in.port
 	head := m.ops[0]
 	at := head.step(it.Batch, in.from)
-	moved := at > in.from
 	in.from = at
 	if m.err != nil || at < it.Batch.Len() {
-		return moved
+		m.half = i
+		return m.progress
 	}
+	m.half = -1
 	b := it.Batch
 	wm := b.Head().Watermark
 	in.from = 0

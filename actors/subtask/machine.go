@@ -28,11 +28,13 @@ type Machine struct {
 	errOp   int
 	started bool
 
-	next    int   // rotation over ins
-	idle    bool  // all live inputs are idle
-	timer   int64 // earliest over chain and receivers, as last announced
-	phase   phase
-	stalled bool // dirty memory is over the budget while a file is being written
+	next     int   // rotation over ins
+	half     int   // input whose batch is partly consumed; -1: none
+	idle     bool  // all live inputs are idle
+	timer    int64 // earliest over chain and receivers, as last announced
+	phase    phase
+	progress bool // an operator consumed or emitted something in this piece of work
+	stalled  bool // dirty memory is over the budget while a file is being written
 
 	epochState
 	memoryState
@@ -61,7 +63,7 @@ const (
 // New builds the machine of an opened subtask and opens its runners.
 func New(cfg Config) (*Machine, error) {
 	cfg.defaults()
-	m := &Machine{cfg: cfg, fx: cfg.Effects, align: NewAligner(len(cfg.Ins)), timer: dataflow.MaxTime}
+	m := &Machine{cfg: cfg, fx: cfg.Effects, align: NewAligner(len(cfg.Ins)), timer: dataflow.MaxTime, half: -1}
 	m.current.Store(-1)
 	m.lastCut = cfg.LastEpoch
 	m.window = m.cfg.Window
@@ -198,8 +200,9 @@ func (m *Machine) Turn(now int64, more func() bool) Status {
 
 // work does one piece of work: it reports whether there was any.
 func (m *Machine) work() bool {
+	m.progress = false
 	if !m.drain() {
-		return false // rows wait for room: nothing may follow them
+		return m.progress // rows wait for room: nothing may follow them
 	}
 	if m.due != 0 && (m.phase != ending || !m.endBegun) {
 		if m.open != nil && m.open.spill {

@@ -136,6 +136,7 @@ func (o *op) step(b spi.Batch, from int) int {
 	for from < b.Len() && o.m.err == nil {
 		var n int
 		var err error
+		out := o.rowsOut
 		if o.cfg.Writer != nil {
 			n, err = o.cfg.Writer.Write(b, from)
 		} else {
@@ -149,6 +150,8 @@ func (o *op) step(b spi.Batch, from int) int {
 			break
 		}
 		from += n
+		// An operator may stop within a row that emits more than there was room for.
+		o.m.progress = o.m.progress || n > 0 || o.rowsOut > out
 		if n == 0 || o.cfg.Writer != nil {
 			break
 		}

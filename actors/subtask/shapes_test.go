@@ -32,6 +32,13 @@ func fan(r fake.Row, t int64, emit func(fake.Row, int64)) {
 	emit(fake.Row{Key: 100 + r.Key%2, Val: 1}, t)
 }
 
+// burst emits up to 12 rows for one.
+func burst(r fake.Row, t int64, emit func(fake.Row, int64)) {
+	for i := range r.Key * 5 % 13 {
+		emit(fake.Row{Key: i % 4, Val: 1}, t)
+	}
+}
+
 func each(f func(fake.Row, int64, func(fake.Row, int64))) func() spi.Runner {
 	return func() spi.Runner { return &fake.Each{F: f} }
 }
@@ -127,6 +134,22 @@ var shapes = []shape{
 		return j
 	}, want: func(rows []fake.Row) map[fake.Row]int {
 		return counts(append(append(rows[:len(rows):len(rows)], rows...), rows...))
+	}},
+	{name: "a row that emits many", build: func(r *rand.Rand) *fake.Job {
+		j := &fake.Job{Groups: 8}
+		j.Add("src", dataflow.KindSource, 0, nil, "")
+		j.Add("other", dataflow.KindSource, 0, nil, "")
+		j.Add("burst", dataflow.KindOp, 1+r.IntN(3), func() spi.Runner { return &fake.Each{F: burst, Suspend: true} }, dataflow.Rebalance, "src", "other")
+		j.Add("again", dataflow.KindOp, 0, func() spi.Runner { return &fake.Each{F: pass, Suspend: true} }, dataflow.Forward, "burst")
+		j.Add("count", dataflow.KindOp, 1+r.IntN(3), counter(0), dataflow.Hash, "again")
+		j.Add("out", dataflow.KindSink, 0, nil, dataflow.Forward, "count")
+		return j
+	}, want: func(rows []fake.Row) map[fake.Row]int {
+		var all []fake.Row
+		for _, r := range rows {
+			burst(r, 0, func(x fake.Row, _ int64) { all = append(all, x) })
+		}
+		return counts(all)
 	}},
 	{name: "broadcast", build: func(r *rand.Rand) *fake.Job {
 		j := &fake.Job{Groups: 8}

@@ -447,7 +447,7 @@ func (s *sim) run() error {
 	}
 	for s.steps = 0; len(s.done) < len(s.nodes); s.steps++ {
 		s.faults = s.steps < 1500
-		if s.steps > 60_000 {
+		if s.steps > 200_000 {
 			return fmt.Errorf("no end after %d steps: %s", s.steps, s.where())
 		}
 		if s.open && !s.faults && s.steps%4000 == 0 {

@@ -14,7 +14,11 @@ import (
 // Each is a stateless operator: F emits any number of rows for one.
 type Each struct {
 	F func(in Row, time int64, emit func(Row, int64))
+	// Suspend makes it stop within what one call of F emits when room is gone.
+	Suspend bool
 
+	rest  *Batch[Row] // emitted by F for the row in hand and not sent; nil: none is
+	doing Row         // that row
 	h   spi.Host
 	out *Batch[Row]
 }
@@ -38,7 +42,23 @@ func (e *Each) Step(p int, in spi.Batch, from int) (int, error) {
 	}
 	room := e.h.Room(0)
 	i := from
-	for ; i < len(b.Values) && e.out.Len() < room; i++ {
+	for e.Suspend && i < len(b.Values) && e.out.Len() < room {
+		if e.rest == nil {
+			e.rest, e.doing = NewBatch[Row](8), b.Values[i]
+			e.F(b.Values[i], b.head.Times[i], func(r Row, t int64) { e.rest.Push(r, t) })
+		} else if e.doing != b.Values[i] {
+			return 0, fmt.Errorf("fake: row %v came while %v was half done", b.Values[i], e.doing)
+		}
+		n := min(room-e.out.Len(), e.rest.Len())
+		e.out.Append(e.rest, 0, n)
+		if rest := NewBatch[Row](8); n < e.rest.Len() {
+			rest.Append(e.rest, n, e.rest.Len())
+			e.rest = rest
+		} else {
+			e.rest, i = nil, i+1
+		}
+	}
+	for ; !e.Suspend && i < len(b.Values) && e.out.Len() < room; i++ {
 		e.F(b.Values[i], b.head.Times[i], func(r Row, t int64) { e.out.Push(r, t) })
 	}
 	if e.out.Len() > 0 {
