@@ -97,6 +97,7 @@ type Coordinator struct {
 	opening  *request // OpenEpoch emitted, Opened not seen
 	pending  *pending
 	newest   dataflow.Epoch // last opened
+	complete dataflow.Epoch // newest complete one of the attempt
 	requests []request
 	last     time.Time // when the last epoch was opened
 	end      time.Time // when the last one ended
@@ -240,7 +241,7 @@ func (c *Coordinator) deployed(now time.Time, ev Deployed) []Effect {
 	c.attempt, c.subtasks = ev.Attempt, slices.SortedFunc(slices.Values(ev.Subtasks), compareSubtasks)
 	c.ended = map[dataflow.SubtaskID]bool{}
 	c.running, c.wantFinal, c.final, c.failures = false, false, 0, 0
-	c.unfinished = nil
+	c.unfinished, c.complete = nil, 0
 	for _, u := range ev.Unfinished {
 		c.unfinished = append(c.unfinished, newCommitting(u))
 	}
@@ -286,7 +287,7 @@ func (c *Coordinator) opened(now time.Time, ev Opened) []Effect {
 	if len(c.stats) > keepStats {
 		c.stats = slices.Delete(c.stats, 0, len(c.stats)-keepStats)
 	}
-	return []Effect{Trigger{Attempt: c.attempt, Epoch: ev.Epoch}}
+	return []Effect{Trigger{Attempt: c.attempt, Epoch: ev.Epoch, Complete: c.complete}}
 }
 
 func (c *Coordinator) acked(now time.Time, ev Acked) []Effect {
@@ -323,7 +324,7 @@ func (c *Coordinator) completed(now time.Time, ev Completed) []Effect {
 	if ev.Err != nil {
 		return c.abort(now, ev.Err.Error())
 	}
-	c.pending, c.end, c.failures = nil, now, 0
+	c.pending, c.end, c.failures, c.complete = nil, now, 0, p.epoch
 	m := Manifest{Parts: p.parts}
 	total, fresh := m.Bytes()
 	c.record(p, now, "completed", "", total, fresh)

@@ -112,10 +112,13 @@ type (
 		Kind    Kind
 	}
 	// Trigger starts the epoch at all subtasks; those with live inputs wait for the
-	// barrier.
+	// barrier. Complete is the newest complete epoch of the attempt, 0 if none: its
+	// NotifyComplete may have been lost, and a subtask that does not know of it would
+	// hand over again what is committed already.
 	Trigger struct {
-		Attempt dataflow.Attempt
-		Epoch   dataflow.Epoch
+		Attempt  dataflow.Attempt
+		Epoch    dataflow.Epoch
+		Complete dataflow.Epoch
 	}
 	// PublishManifest puts the manifest; Published answers.
 	PublishManifest struct {

@@ -66,10 +66,12 @@ type (
 	}
 	// Start lets sources run.
 	Start struct{ To }
-	// Trigger starts an epoch.
+	// Trigger starts an epoch. It carries the newest complete one, for the word of
+	// that may have been lost.
 	Trigger struct {
 		To
-		Epoch dataflow.Epoch `json:"epoch"`
+		Epoch    dataflow.Epoch `json:"epoch"`
+		Complete dataflow.Epoch `json:"complete,omitempty"`
 	}
 	// Abort gives an epoch up.
 	Abort struct {
@@ -97,7 +99,10 @@ type (
 	// Drain ends all sources as if their input had ended.
 	Drain struct{ To }
 	// Cancel stops an attempt at once; nothing more is prepared or committed.
-	Cancel struct{ To }
+	Cancel struct {
+		To
+		Final bool `json:"final,omitempty"` // no attempt of the job follows here: local copies may go
+	}
 
 	// Ready says that all subtasks of a Deploy are restored. States has the numbers
 	// and schemas as this job version compiled them.

@@ -1,0 +1,32 @@
+// Package minicluster runs a whole job on one goroutine from a seed: tier 1 of
+// the simulation that the design asks for.
+//
+// Real are the decisions: the log's state machine (jobmanager/fsm), the
+// checkpoint coordinator, publishing, retention and rescaling (checkpoint), the
+// subtasks and their channels (actors/subtask, actors/channel). Simulated are the
+// drivers around them, each written after the real one and with its failures:
+//
+//	manager.go, managerend.go  jobmanager: the driver of one job over a log of entries
+//	worker.go, uploader.go     taskmanager: attempts, uploads, committers
+//	node.go                    actors: one subtask's mail and background work
+//	store.go, counter.go       state and kernel: epoch files, dirty and frozen rows
+//	input.go                   a topic that grows: splits with offsets
+//	table.go                   a Delta table: commits with txn, put-if-absent
+//	broker.go, producer.go     Kafka's transactions as REAL.md's table has them
+//	world.go                   the object store, and the crash of a process between
+//	                           any two things it does outside itself
+//	schedule.go                the seeded scheduler: what happens next, which faults
+//
+// check.go and verify.go judge from outside: they share no code with the engine, read what
+// it wrote with decoders of their own, and look at every moment: no row is
+// visible twice, nothing is visible that no complete epoch names, the state in
+// every manifest is the state of exactly the rows before its positions, nothing
+// is deleted that somebody may still read.
+//
+// A seed decides everything, so a failing one can be run again with a trace.
+//
+// Concurrency: none. A run starts no goroutine and reads no clock; runs may go on
+// beside each other unless a guard is switched off.
+//
+// Durability: none; what survives a simulated crash is in memory.
+package minicluster

@@ -1,0 +1,219 @@
+package minicluster
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/control"
+	"github.com/weirstream/weir/internal/objstore"
+	"github.com/weirstream/weir/jobmanager/fsm"
+)
+
+// Stats count what a run met.
+type Stats struct {
+	Steps, Records               int
+	Epochs, Completed, Aborted   int
+	WorkerKills, ManagerKills    int
+	StoreFaults, Attempts, Swept int
+}
+
+// A Failure is what a run of a seed found.
+type Failure struct {
+	Seed  uint64
+	Step  int
+	What  string
+	Trace []string // the last events, oldest first; nil unless asked for
+}
+
+// Error names the seed and how to see it again.
+func (f *Failure) Error() string {
+	text := fmt.Sprintf("seed %d, step %d: %s", f.Seed, f.Step, f.What)
+	if len(f.Trace) > 0 {
+		text += "\nlast events:\n  " + strings.Join(f.Trace, "\n  ")
+	}
+	return text
+}
+
+// sim is one run.
+type sim struct {
+	seed   uint64
+	r      *rand.Rand
+	ctx    context.Context
+	now    int64 // µs
+	step   int
+	calm   int // the step at which faults stop
+	faults bool
+	shape  shape
+	stats  Stats
+	fail   *Failure
+
+	mem    *objstore.Mem
+	store  *objstore.Faulty
+	odds   map[objstore.Fault]float64
+	log    raftLog
+	input  *input
+	table  *table
+	broker *broker
+	check  *checker
+	uuids  int
+	starts int // processes
+
+	up, down link
+	jm       *manager // nil while there is none
+	jmAt     int64
+	w        *worker
+	lostAt   int64 // when the lease of a dead worker runs out; 0: none
+	cutAt    int64 // when that of a cut-off one does
+
+	choices []choice
+	tracing int // events kept; 0: none
+	trace   []string
+}
+
+// Run runs one seed to its end. keep is how many events a failure's trace holds.
+func Run(seed uint64, keep int) (Stats, error) {
+	s := &sim{seed: seed, r: rand.New(rand.NewPCG(seed, 0x5eed)), ctx: context.Background(), tracing: keep, now: 1_000_000}
+	s.shape = drawShape(s.r)
+	s.mem = objstore.NewMem(func() time.Time { return clock(s.now) })
+	s.odds = s.shape.odds()
+	s.store = objstore.NewFaulty(watched{s.mem, s}, objstore.FaultyOptions{
+		Rand: rand.New(rand.NewPCG(seed, 0xfa017)), Odds: s.odds,
+		OnFault: func(call int64, op, key string, f objstore.Fault) {
+			s.stats.StoreFaults++
+			s.tracef("object store: %s %s: %s", op, key, f)
+		},
+	})
+	s.input = &input{splits: make([][]uint64, s.shape.splits), left: s.shape.records}
+	s.table, s.broker = &table{}, &broker{s: s}
+	s.check = newChecker(s)
+	s.up, s.down = link{s: s, name: "up"}, link{s: s, name: "down"}
+	s.calm = 600 + s.r.IntN(1500)
+	s.faults = true
+	s.w = s.newWorker()
+	s.jm = s.newManager()
+	s.loop()
+	s.stats.Steps, s.stats.Records = s.step, s.input.total()
+	if s.fail != nil {
+		s.fail.Trace = s.trace
+		return s.stats, s.fail
+	}
+	return s.stats, nil
+}
+
+// violate notes the first thing that must not be.
+func (s *sim) violate(format string, args ...any) {
+	if s.fail == nil {
+		s.fail = &Failure{Seed: s.seed, Step: s.step, What: fmt.Sprintf(format, args...)}
+		s.tracef("VIOLATION %s", s.fail.What)
+	}
+}
+
+func (s *sim) tracef(format string, args ...any) {
+	if s.tracing == 0 {
+		return
+	}
+	if len(s.trace) >= 2*s.tracing {
+		s.trace = append(s.trace[:0], s.trace[len(s.trace)-s.tracing:]...)
+	}
+	s.trace = append(s.trace, fmt.Sprintf("%5d %8dµs ", s.step, s.now-1_000_000)+fmt.Sprintf(format, args...))
+}
+
+// chance is one in n while faults are on.
+func (s *sim) chance(n int) bool { return s.faults && s.r.IntN(n) == 0 }
+
+// carry takes a message through its encoding, in runs where the job manager and
+// the worker are two processes.
+func (s *sim) carry(m control.Message) control.Message {
+	if !s.shape.wire {
+		return m
+	}
+	b, err := control.Encode(m)
+	if err == nil {
+		m, err = control.Decode(b)
+	}
+	if err != nil {
+		s.violate("control message: %v", err)
+	}
+	return m
+}
+
+// shape is what a seed says of the job and its surroundings.
+type shape struct {
+	splits, records, keys int
+	groups                int
+	par                   [3]int // source, counter, sinks; 0: drawn anew for each plan
+	split                 bool   // the sinks are chains of their own
+	rescale               bool
+	wire                  bool
+	loss                  int // control messages lost, per thousand
+	storeFaults           float64
+	killWorker, killJM    int // one in n steps
+	speed                 [kinds]int
+}
+
+func drawShape(r *rand.Rand) shape {
+	sh := shape{splits: 1 + r.IntN(4), records: 40 + r.IntN(160), keys: 1 + r.IntN(12), groups: 4 + r.IntN(12),
+		split: r.IntN(3) == 0, rescale: r.IntN(2) == 0, wire: r.IntN(4) == 0}
+	for i := range sh.par {
+		sh.par[i] = 1 + r.IntN(3)
+	}
+	sh.loss = []int{0, 0, 5, 30}[r.IntN(4)]
+	sh.storeFaults = []float64{0, 0.02, 0.1}[r.IntN(3)]
+	sh.killWorker = []int{200, 500, 2000}[r.IntN(3)]
+	sh.killJM = []int{200, 500, 2000}[r.IntN(3)]
+	for i := range sh.speed {
+		sh.speed[i] = []int{1, 4, 16}[r.IntN(3)]
+	}
+	return sh
+}
+
+func (sh *shape) odds() map[objstore.Fault]float64 {
+	f := sh.storeFaults
+	if f == 0 {
+		return map[objstore.Fault]float64{}
+	}
+	return map[objstore.Fault]float64{
+		objstore.LostBefore: f / 2, objstore.LostAfter: f / 2, objstore.Late: f / 2, objstore.Conflict: f / 2, objstore.Throttle: f,
+		objstore.Truncate: f / 2, objstore.TruncateSilently: f / 2, objstore.ShortPage: 0.1,
+	}
+}
+
+func (sh *shape) options() fsm.Options {
+	return fsm.Options{Checkpoint: checkpoint.Options{Interval: 2 * time.Millisecond, Timeout: 12 * time.Millisecond, RepeatCommit: 3 * time.Millisecond}}
+}
+
+// plan makes the job's plan; with rescale each has its own parallelism.
+func (sh *shape) plan(s *sim) dataflow.Plan {
+	par := sh.par
+	if sh.rescale {
+		for i := range par {
+			par[i] = 1 + s.r.IntN(3)
+		}
+	}
+	if !sh.split {
+		par[2] = par[1]
+	}
+	g := dataflow.Graph{
+		Operators: []dataflow.Operator{
+			{Name: "in", Kind: dataflow.KindSource, Parallelism: par[0], Outputs: []string{""}, Connector: &dataflow.Connector{Kind: "topic"}},
+			{Name: "count", Kind: dataflow.KindOp, Parallelism: par[1], Keyed: true, Inputs: 1, Outputs: []string{""}},
+			{Name: "table", Kind: dataflow.KindSink, Parallelism: par[2], Inputs: 1, NoChain: sh.split, Connector: &dataflow.Connector{Kind: "table"}},
+			{Name: "topic", Kind: dataflow.KindSink, Parallelism: par[2], Inputs: 1, NoChain: sh.split, Connector: &dataflow.Connector{Kind: "topic"}},
+		},
+		Edges: []dataflow.Edge{
+			{From: "in", To: "count", Exchange: dataflow.Hash},
+			{From: "count", To: "table", Exchange: dataflow.Forward},
+			{From: "count", To: "topic", Exchange: dataflow.Forward},
+		},
+	}
+	p, err := dataflow.MakePlan(g, 1, sh.groups)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}

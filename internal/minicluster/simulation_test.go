@@ -1,0 +1,106 @@
+package minicluster
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/weirstream/weir/internal/failpoint"
+)
+
+// The environment of these tests.
+const (
+	envSeed  = "WEIR_SIM_SEED"  // run this seed alone, with its whole trace
+	envSeeds = "WEIR_SIM_SEEDS" // how many; 1,000, with -short 200
+	envFrom  = "WEIR_SIM_FROM"  // the first; 1
+)
+
+func number(t *testing.T, name string, other uint64) uint64 {
+	text := os.Getenv(name)
+	if text == "" {
+		return other
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s=%q: want a number", name, text)
+	}
+	return n
+}
+
+// rerun runs a failing seed again, with its last events.
+func rerun(seed uint64, keep int) error {
+	_, err := Run(seed, keep)
+	return err
+}
+
+// TestSimulation runs seeds; the first that fails is run again with its trace.
+func TestSimulation(t *testing.T) {
+	if seed := number(t, envSeed, 0); seed != 0 {
+		stats, err := Run(seed, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("seed %d: %+v", seed, stats)
+		return
+	}
+	seeds := uint64(1000)
+	if testing.Short() {
+		seeds = 200
+	}
+	seeds = number(t, envSeeds, seeds)
+	from := number(t, envFrom, 1)
+	var sum Stats
+	begin := time.Now()
+	failed := 0
+	for seed := from; seed < from+seeds; seed++ {
+		stats, err := Run(seed, 0)
+		sum.add(stats)
+		if err != nil {
+			t.Error(rerun(seed, 60))
+			if failed++; failed == 3 {
+				break
+			}
+		}
+	}
+	t.Logf("%d seeds from %d in %v: %+v", seeds, from, time.Since(begin).Round(time.Millisecond), sum)
+}
+
+func (s *Stats) add(o Stats) {
+	s.Steps += o.Steps
+	s.Records += o.Records
+	s.Epochs += o.Epochs
+	s.Completed += o.Completed
+	s.Aborted += o.Aborted
+	s.WorkerKills += o.WorkerKills
+	s.ManagerKills += o.ManagerKills
+	s.StoreFaults += o.StoreFaults
+	s.Attempts += o.Attempts
+	s.Swept += o.Swept
+}
+
+// TestSimulationFindsPlantedBugs switches each guard off in turn: at least 9 of 10
+// ranges of 200 seeds must find it.
+func TestSimulationFindsPlantedBugs(t *testing.T) {
+	for _, g := range failpoint.Guards() {
+		t.Run(string(g), func(t *testing.T) {
+			defer failpoint.SwitchOff(g)()
+			found := 0
+			var first string
+			for part := range uint64(10) {
+				for seed := 1 + part*200; seed <= (part+1)*200; seed++ {
+					if _, err := Run(seed, 0); err != nil {
+						found++
+						first = fmt.Sprint(err)
+						break
+					}
+				}
+			}
+			if found < 9 {
+				t.Errorf("without %s, %d of 10 ranges of 200 seeds found it, want 9", g, found)
+			}
+			t.Logf("without %s, %d of 10 ranges found it; the last: %.200s", g, found, first)
+		})
+	}
+}

@@ -1,0 +1,157 @@
+package minicluster
+
+import "strings"
+
+// deleting sees an object being deleted: nobody may still need it.
+func (c *checker) deleting(key string) {
+	for _, m := range c.complete {
+		if m.objects[key] || m.key == key {
+			c.s.violate("object %s is deleted, the kept epoch %d names it", key, m.epoch)
+		}
+	}
+	for _, a := range c.s.w.attempts {
+		if uint64(a.deploy.Attempt) < c.attempt {
+			continue // over, without knowing it
+		}
+		for _, n := range a.nodes {
+			if n.store == nil {
+				continue
+			}
+			for _, f := range n.store.chain {
+				if f.ref.Object == key {
+					c.s.violate("object %s is deleted, the running store of %s names it", key, n.id)
+				}
+			}
+		}
+	}
+	if !strings.Contains(key, "/epochs/") {
+		c.s.violate("object %s is deleted, it is not of an epoch", key)
+	}
+}
+
+// visible sees rows becoming visible in a sink; epoch is 0 where a sink does not
+// say it.
+func (c *checker) visible(sink string, epoch uint64, rows []row) {
+	v := c.sinks[sink]
+	if epoch != 0 && (c.newest == nil || epoch > c.newest.epoch) {
+		c.s.violate("%s: epoch %d is committed before it is complete", sink, epoch)
+	}
+	for _, r := range rows {
+		switch was := v.named[r.ID]; {
+		case was == 0:
+			c.s.violate("%s: row %s is visible, but no complete epoch names it", sink, rowName(r.ID))
+		case v.visible[r.ID]:
+			c.s.violate("%s: row %s is visible twice", sink, rowName(r.ID))
+		case epoch != 0 && was != epoch:
+			c.s.violate("%s: row %s is named by epoch %d and becomes visible with %d", sink, rowName(r.ID), was, epoch)
+		}
+		v.visible[r.ID] = true
+		if sink == "table" && !c.ordered() {
+			continue
+		}
+		if r.N != v.last[r.Key]+1 && c.ordered() {
+			c.s.violate("%s: key %d is at %d, then comes %d", sink, r.Key, v.last[r.Key], r.N)
+		}
+		v.last[r.Key] = r.N
+	}
+}
+
+// ordered tells whether the rows of a key reach a sink in order: not if they are
+// spread over several writers.
+func (c *checker) ordered() bool {
+	sh := &c.s.shape
+	return !sh.split || !sh.rescale && sh.par[1] == sh.par[2]
+}
+
+// aborted sees a transaction being aborted: no complete epoch may want it.
+func (c *checker) aborted(id string, rows []row) {
+	for _, r := range rows {
+		if e := c.sinks["topic"].named[r.ID]; e != 0 && !c.sinks["topic"].visible[r.ID] {
+			c.s.violate("topic: transaction %s is aborted, epoch %d has its row %s", id, e, rowName(r.ID))
+			return
+		}
+	}
+}
+
+// finish sees an epoch recorded as finished: all it names is visible.
+func (c *checker) finish(epoch uint64) {
+	for _, m := range c.complete {
+		if m.epoch == epoch {
+			c.seen("finished", m.epoch, m.positions)
+		}
+	}
+	c.finished[epoch] = true
+}
+
+// seen demands that everything before positions is visible.
+func (c *checker) seen(when string, epoch uint64, positions []int) {
+	for _, sink := range []string{"table", "topic"} {
+		for k, at := range positions {
+			for i := range at {
+				if !c.sinks[sink].visible[rowID(k, i)] {
+					c.s.violate("%s: epoch %d is %s, its row %s is not visible", sink, epoch, when, rowName(rowID(k, i)))
+					return
+				}
+			}
+		}
+	}
+}
+
+// deploy sees from where an attempt is to start.
+func (c *checker) deploy(restored uint64) {
+	want := uint64(0)
+	if c.newest != nil {
+		want = c.newest.epoch
+	}
+	if restored != want {
+		c.s.violate("an attempt is restored from epoch %d, the newest complete one is %d", restored, want)
+	}
+}
+
+// starting sees rows beginning to flow: outside is exactly what the restored
+// epoch contains.
+func (c *checker) starting(restored uint64) {
+	if c.newest == nil || c.newest.epoch != restored {
+		return // stale: it cannot complete anything any more
+	}
+	c.seen("restored", restored, c.newest.positions)
+	total := 0
+	for _, at := range c.newest.positions {
+		total += at
+	}
+	for _, sink := range []string{"table", "topic"} {
+		if n := len(c.sinks[sink].visible); n != total {
+			c.s.violate("%s: epoch %d is restored with %d rows, %d are visible", sink, restored, total, n)
+		}
+	}
+}
+
+// end judges what a finished job leaves.
+func (c *checker) end() {
+	all := make([]int, len(c.s.input.splits))
+	count := map[uint64]int64{}
+	for k, keys := range c.s.input.splits {
+		all[k] = len(keys)
+		for _, key := range keys {
+			count[key]++
+		}
+	}
+	c.seen("over", 0, all)
+	for _, sink := range []string{"table", "topic"} {
+		if n := len(c.sinks[sink].visible); n != c.s.input.total() {
+			c.s.violate("%s: %d rows are visible, there were %d", sink, n, c.s.input.total())
+		}
+	}
+	counts := map[uint64]map[int64]bool{}
+	for _, v := range c.s.table.log {
+		for _, r := range v.rows {
+			if counts[r.Key] == nil {
+				counts[r.Key] = map[int64]bool{}
+			}
+			if counts[r.Key][r.N] || r.N < 1 || r.N > count[r.Key] {
+				c.s.violate("table: key %d has count %d twice, or it is not in 1..%d", r.Key, r.N, count[r.Key])
+			}
+			counts[r.Key][r.N] = true
+		}
+	}
+}
