@@ -391,7 +391,7 @@ func (d *driver) end(e ending) {
 			d.set(fsm.Cancelling, "")
 		}
 		was := d.stage
-		d.m.down.Send(control.Cancel{To: d.to()})
+		d.m.down.Send(control.Cancel{To: d.to(), Final: e.phase != fsm.Restarting})
 		for _, ef := range d.coord.Step(d.now(), checkpoint.Stopped{Reason: "the attempt ended: " + string(e.phase)}) {
 			d.act(ef)
 		}

@@ -93,7 +93,7 @@ func Start(ctx context.Context, opts Options) (c *Cluster, err error) {
 	}
 	up, down := new(link), new(link)
 	if c.tm, err = taskmanager.New(taskmanager.Options{
-		Dir: filepath.Join(opts.Dir, "state"), Store: c.store, Up: up, Loader: c.loader, Sources: builtin.Sources(), Sinks: builtin.Sinks(),
+		Dir: filepath.Join(opts.Dir, "state"), Store: c.store, Up: up, Loader: c.loader, Sources: builtin.Sources(), Sinks: builtin.Sinks(), Value: builtin.ValueCodec,
 		Settings: settings, StateBudget: opts.StateBudget, Log: opts.Log,
 	}); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
 	"time"
 
 	"github.com/weirstream/weir/actors"
@@ -16,6 +17,7 @@ import (
 	"github.com/weirstream/weir/internal/failpoint"
 	"github.com/weirstream/weir/internal/queue"
 	"github.com/weirstream/weir/state"
+	"github.com/weirstream/weir/stream/spi"
 )
 
 const (
@@ -33,6 +35,9 @@ type attempt struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
+	former []string // store folders of earlier attempts
+	final  bool     // no attempt of the job follows
+
 	live   *actors.Attempt
 	states *stateTable
 	up     *uploader
@@ -42,8 +47,8 @@ type attempt struct {
 	spent  map[dataflow.SubtaskID]shares // at the last report
 }
 
-func newAttempt(m *Manager, d control.Deploy) *attempt {
-	a := &attempt{m: m, deploy: d, inbox: queue.New[any](), ready: map[dataflow.SubtaskID]bool{}, spent: newSpent(),
+func newAttempt(m *Manager, d control.Deploy, former []string) *attempt {
+	a := &attempt{m: m, deploy: d, former: former, inbox: queue.New[any](), ready: map[dataflow.SubtaskID]bool{}, spent: newSpent(),
 		log: m.opts.Log.With("job", d.Job, "attempt", d.Attempt)}
 	a.ctx, a.cancel = background()
 	a.up = newUploader(a)
@@ -62,8 +67,8 @@ func (a *attempt) run() {
 		select {
 		case <-a.inbox.Ready():
 			for _, msg := range a.inbox.Take() {
-				if _, ok := msg.(control.Cancel); ok {
-					done = true
+				if c, ok := msg.(control.Cancel); ok {
+					done, a.final = true, c.Final
 					break
 				}
 				a.handle(msg)
@@ -88,7 +93,7 @@ func (a *attempt) open() error {
 	opts := actors.Options{
 		Job: job, Plan: &d.Plan, Pipeline: d.Pipeline, Attempt: d.Attempt, Subtasks: d.Subtasks, Events: events{a},
 		LastEpoch: d.LastEpoch, OpenStore: a.openStore, State: a.states.lookup,
-		Sources: a.drain.sources(a.m.opts.Sources), Sinks: a.m.opts.Sinks, Value: valueCodec, Settings: merged(a.m.opts.Settings, d.Settings),
+		Sources: a.drain.sources(a.m.opts.Sources), Sinks: a.m.opts.Sinks, Value: a.value, Settings: merged(a.m.opts.Settings, d.Settings),
 		MemoryBudget: a.m.budget(&d.Plan, d.Subtasks),
 	}
 	if d.Restored != 0 {
@@ -107,9 +112,31 @@ func (a *attempt) close() {
 		}
 		cancel()
 	}
-	if err := os.RemoveAll(a.m.localDir(a.deploy)); err != nil {
+	if a.final {
+		a.remove(a.m.localDir(a.deploy))
+	}
+	for _, dir := range a.former {
+		a.remove(dir)
+	}
+}
+
+func (a *attempt) remove(dir string) {
+	if err := os.RemoveAll(dir); err != nil {
 		a.log.Warn("local state was not removed", "err", err)
 	}
+}
+
+// left returns the store folders that a later attempt may link files from.
+func (a *attempt) left() (dirs []string) {
+	if a.final {
+		return nil
+	}
+	for _, s := range a.deploy.Subtasks {
+		if a.deploy.Plan.Groups(s).Len() > 0 {
+			dirs = append(dirs, a.storeDir(s))
+		}
+	}
+	return dirs
 }
 
 // handle acts on one message of the job manager or event of a subtask.
@@ -175,6 +202,15 @@ func (a *attempt) send(m control.Message) { a.m.opts.Up.Send(m) }
 // openStore opens and restores the rows of a keyed subtask.
 func (a *attempt) openStore(ctx context.Context, s dataflow.SubtaskID) (actors.Store, error) {
 	return openStore(ctx, a, s, checkpoint.Files(a.deploy.Parts, &a.deploy.Plan, s))
+}
+
+// value makes the codec of a connector's format.
+func (a *attempt) value(op dataflow.Operator, elem reflect.Type) (spi.Codec, error) {
+	c, err := a.m.opts.Value(op, elem)
+	if err != nil {
+		return nil, &RefusedError{fmt.Errorf("operator %q: %w", op.Name, err)}
+	}
+	return c, nil
 }
 
 // events turns what subtasks report into mail of the attempt's goroutine, or

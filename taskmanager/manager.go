@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 
 	"github.com/weirstream/weir/actors"
@@ -29,11 +30,14 @@ type Loader interface {
 // Options configures a Manager. A zero field means its default; those without
 // one are required.
 type Options struct {
-	Node     string         // "worker-1"
-	Dir      string         // for local state; required, wiped at start
-	Store    objstore.Store // checkpoints; required
-	Up       control.Link   // to the job manager; required
-	Loader   Loader         // required
+	Node   string         // "worker-1"
+	Dir    string         // for local state; required, wiped at start
+	Store  objstore.Store // checkpoints; required
+	Up     control.Link   // to the job manager; required
+	Loader Loader         // required
+	// Value makes the codec of a connector's format for a source's or sink's rows;
+	// required.
+	Value    func(op dataflow.Operator, elem reflect.Type) (spi.Codec, error)
 	Sources  map[string]spi.SourceDriver
 	Sinks    map[string]spi.SinkDriver
 	Settings map[string]string // named connections, lake root
@@ -55,6 +59,7 @@ func (o *Options) validate() error {
 	need(o.Store == nil, "Store")
 	need(o.Up == nil, "Up")
 	need(o.Loader == nil, "Loader")
+	need(o.Value == nil, "Value")
 	if o.StateBudget < 0 {
 		errs = append(errs, fmt.Errorf("StateBudget %d is negative", o.StateBudget))
 	}
@@ -73,6 +78,7 @@ type Manager struct {
 	mu struct {
 		sync.Mutex
 		attempts map[control.To]*attempt
+		former   map[dataflow.JobID][]string // store folders of attempts that are over, whose files the next one may link
 		closed   bool
 	}
 	wg sync.WaitGroup // attempts' goroutines
@@ -102,7 +108,7 @@ func New(opts Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{opts: opts, shared: shared, rt: actors.New(actors.RuntimeOptions{Clock: opts.Clock, Log: opts.Log})}
-	m.mu.attempts = map[control.To]*attempt{}
+	m.mu.attempts, m.mu.former = map[control.To]*attempt{}, map[dataflow.JobID][]string{}
 	return m, nil
 }
 
@@ -117,12 +123,16 @@ func (m *Manager) Send(msg control.Message) {
 	}
 	a := m.mu.attempts[to]
 	if d, ok := msg.(control.Deploy); ok && a == nil {
-		a = newAttempt(m, d)
+		a = newAttempt(m, d, m.mu.former[d.Job])
+		delete(m.mu.former, d.Job)
 		m.mu.attempts[to] = a
 		m.wg.Go(func() {
 			a.run()
 			m.mu.Lock()
 			delete(m.mu.attempts, to)
+			if left := a.left(); len(left) > 0 {
+				m.mu.former[to.Job] = left
+			}
 			m.mu.Unlock()
 			m.opts.Up.Send(control.Stopped{To: to})
 		})

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"path/filepath"
-	"reflect"
 	"time"
 
 	"github.com/weirstream/weir/actors"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/clock"
-	"github.com/weirstream/weir/internal/codec"
 	"github.com/weirstream/weir/internal/objstore"
 	"github.com/weirstream/weir/state"
 	"github.com/weirstream/weir/stream/spi"
@@ -20,6 +19,11 @@ import (
 
 func openShared(opts Options) (*state.Shared, error) {
 	return state.NewShared(state.SharedOptions{CacheBytes: max(opts.StateBudget/4, 1<<20)})
+}
+
+// storeDir is where a subtask of the attempt keeps its rows.
+func (a *attempt) storeDir(s dataflow.SubtaskID) string {
+	return filepath.Join(a.m.localDir(a.deploy), fmt.Sprintf("%s-%d", url.PathEscape(string(s.Chain)), s.Index))
 }
 
 // store adapts a state.Store to what a subtask needs.
@@ -33,14 +37,14 @@ var _ actors.Store = store{}
 func openStore(ctx context.Context, a *attempt, s dataflow.SubtaskID, files []dataflow.FileRef) (actors.Store, error) {
 	d := a.deploy
 	st, err := state.Open(state.Options{
-		Dir: filepath.Join(a.m.localDir(d), string(s.Chain), fmt.Sprint(s.Index)), Shared: a.m.shared,
+		Dir: a.storeDir(s), Shared: a.m.shared,
 		Groups: d.Plan.Groups(s), Total: d.Plan.KeyGroups, Objects: objects{a.m.opts.Store, a.m.opts.Clock},
 		Infos: a.states.infos, Log: a.log.With("subtask", s.String()),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := st.Restore(ctx, files); err != nil {
+	if err := st.Restore(ctx, state.FindLocal(files, a.former...)); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	a.states.opened(st)
@@ -96,13 +100,4 @@ func (o objects) again(ctx context.Context, f func() error) error {
 		}
 	}
 	return err
-}
-
-// valueCodec makes the codec of a connector's format.
-func valueCodec(op dataflow.Operator, elem reflect.Type) (spi.Codec, error) {
-	c, err := codec.ForFormat(op.Connector.Format, elem)
-	if err != nil {
-		return nil, &RefusedError{fmt.Errorf("operator %q: %w", op.Name, err)}
-	}
-	return c, nil
 }

@@ -5,6 +5,8 @@
 package builtin
 
 import (
+	"reflect"
+
 	deltadecl "github.com/weirstream/weir/connectors/delta"
 	delta "github.com/weirstream/weir/connectors/delta/driver"
 	filesdecl "github.com/weirstream/weir/connectors/files"
@@ -13,6 +15,8 @@ import (
 	gen "github.com/weirstream/weir/connectors/gen/driver"
 	kafkadecl "github.com/weirstream/weir/connectors/kafka"
 	kafka "github.com/weirstream/weir/connectors/kafka/driver"
+	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/codec"
 	"github.com/weirstream/weir/internal/objstore"
 	"github.com/weirstream/weir/internal/objstore/s3"
 	"github.com/weirstream/weir/stream/spi"
@@ -28,9 +32,18 @@ func Sources() map[string]spi.SourceDriver {
 // Sinks returns the sink drivers by kind.
 func Sinks() map[string]spi.SinkDriver {
 	return map[string]spi.SinkDriver{
-		kafkadecl.Kind: kafka.Sink{}, deltadecl.Kind: delta.Sink{}, filesdecl.Kind: files.Sink{},
+		kafkadecl.Kind: kafka.Sink{}, deltadecl.Kind: delta.Sink{Store: delta.Objects(Openers())}, filesdecl.Kind: files.Sink{},
 	}
 }
 
 // Openers returns the object-store drivers by URL scheme.
 func Openers() objstore.Openers { return objstore.Openers{"s3": s3.Open} }
+
+// ValueCodec makes the codec of a connector's format: for the rows of op, or for
+// the value within them where they are whole Kafka records.
+func ValueCodec(op dataflow.Operator, elem reflect.Type) (spi.Codec, error) {
+	if value, ok := kafkadecl.ValueField(elem); ok && op.Kind == dataflow.KindSource {
+		elem = value.Type
+	}
+	return codec.ForFormat(op.Connector.Format, elem)
+}
