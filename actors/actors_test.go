@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -165,7 +164,6 @@ type setup struct {
 	table *fake.Table
 	world *fake.World
 	plan  dataflow.Plan
-	log   *slog.Logger
 	tune  func(*actors.Options)
 }
 

@@ -19,8 +19,8 @@ type Each struct {
 
 	rest  *Batch[Row] // emitted by F for the row in hand and not sent; nil: none is
 	doing Row         // that row
-	h   spi.Host
-	out *Batch[Row]
+	h     spi.Host
+	out   *Batch[Row]
 }
 
 var _ spi.Runner = (*Each)(nil)
@@ -110,9 +110,7 @@ type Counter struct {
 	keys   map[uint64]*count
 	queue  []uint64 // keys with a timer, sorted by (at, key)
 	frozen *frozen
-	state  dataflow.StateID
 	group  func(key uint64) int
-	loaded bool
 }
 
 type count struct {
