@@ -28,7 +28,7 @@ func TestWithoutTxnCheckRowsAreDoubled(t *testing.T) {
 	if _, err := r.weir("stop", "--drain", pipeline); err != nil {
 		w.fatalf(r, "drain: %v", err)
 	}
-	for _, v := range judgeTable(t, w.table(), n, w.keys) {
+	for _, v := range w.judgeTable(n) {
 		t.Log(v)
 		if v.Twice == 0 {
 			t.Errorf("%s; want doubled rows", v)
@@ -78,7 +78,7 @@ func TestWithoutAlignmentStateIsWrong(t *testing.T) {
 	w.startFeed(600, 0)
 	r := rand.New(rand.NewPCG(3, 4))
 	for kill := 1; kill <= 15; kill++ {
-		w.life("", r, kill)
+		w.life("", r, kill, 0)
 		if v := w.sink.judge(0); v.Twice > 0 {
 			break
 		}

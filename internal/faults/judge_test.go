@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -44,11 +44,16 @@ func python(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// judgeTable lets delta-rs and DuckDB read a table that must hold ids 0..n-1.
-func judgeTable(t *testing.T, table string, n, keys int64, env ...string) (out []verdict) {
-	t.Helper()
-	cmd := exec.Command(python(t), "testdata/judge.py", table, fmt.Sprint(n), fmt.Sprint(keys))
-	cmd.Env = append(os.Environ(), env...)
+// judgeTable lets delta-rs and DuckDB read the table that must hold ids 0..n-1.
+func (w *world) judgeTable(n int64) (out []verdict) {
+	w.t.Helper()
+	t, table := w.t, w.at
+	args := []string{"testdata/judge.py", table, fmt.Sprint(n), fmt.Sprint(w.keys)}
+	if w.folder != "" {
+		args = append(args, w.folder)
+	}
+	cmd := exec.Command(python(t), args...)
+	cmd.Env = append(os.Environ(), w.env...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	b, err := cmd.Output()
@@ -98,7 +103,7 @@ func consume(t *testing.T, brokers, topic string, keys int64) *tally {
 			fs := cl.PollFetches(ctx)
 			y.mu.Lock()
 			fs.EachError(func(topic string, p int32, err error) {
-				if ctx.Err() == nil && y.err == nil {
+				if ctx.Err() == nil && y.err == nil && !kgo.IsRetryableBrokerErr(err) && !kerr.IsRetriable(err) {
 					y.err = fmt.Errorf("%s/%d: %w", topic, p, err)
 				}
 			})
@@ -190,5 +195,3 @@ func lastLine(path string) string {
 	}
 	return last
 }
-
-func (w *world) table() string { return filepath.Join(w.dir, "lake", "gold", "out") }

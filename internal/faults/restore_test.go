@@ -138,7 +138,7 @@ func TestOlderSavepointIsRefused(t *testing.T) {
 	}
 	t.Log(job.Reason)
 	r.interrupt()
-	for _, v := range judgeTable(t, w.table(), n, w.keys) {
+	for _, v := range w.judgeTable(n) {
 		if !v.clean() {
 			t.Errorf("%s; the refused job wrote", v)
 		}

@@ -36,7 +36,7 @@ var built = sync.OnceValues(func() (dir string, err error) {
 const (
 	pipeline   = "faults"
 	partitions = 4
-	patience   = 90 * time.Second // for anything that must happen
+	patience   = 2 * time.Minute // for anything that must happen
 )
 
 func TestMain(m *testing.M) {
@@ -59,6 +59,18 @@ func command(dir, name string, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// scriptOutput runs a script of deploy/real.
+func scriptOutput(name string, args ...string) (string, error) {
+	cmd := exec.Command("../../deploy/real/"+name, args...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(said.Bytes()))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
 // A world is a broker in its own process, a folder for weir, and what is known of
 // both.
 type world struct {
@@ -71,7 +83,11 @@ type world struct {
 	keys    int64
 	feed    *feed
 	stop    func() // ends the broker in order; nothing may be open in it
-	sink    *tally // what a read_committed consumer sees
+	at      string // folder or URL of the table
+	folder  string // where a server keeps it, if at is a URL
+
+	settled func() bool // what torture waits for before it lets weir finish; nil: nothing
+	sink    *tally      // what a read_committed consumer sees
 	log     *os.File
 }
 
@@ -88,16 +104,24 @@ func openWorld(t *testing.T, keys int64, dir string) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, bin: bin, dir: filepath.Join(dir, "weir"), keys: keys}
+	w.at = filepath.Join(w.dir, "lake", "gold", "out")
 	w.brokers = w.startBroker()
-	if err := os.MkdirAll(w.dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if w.log, err = os.OpenFile(filepath.Join(w.dir, "weir.log"), os.O_CREATE|os.O_RDWR, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.log.Close() })
-	w.sink = consume(t, w.brokers, "out", keys)
+	w.open()
 	return w
+}
+
+// open makes the folder and begins to read the topic out.
+func (w *world) open() {
+	w.t.Helper()
+	if err := os.MkdirAll(w.dir, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	var err error
+	if w.log, err = os.OpenFile(filepath.Join(w.dir, "weir.log"), os.O_CREATE|os.O_RDWR, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { w.log.Close() })
+	w.sink = consume(w.t, w.brokers, "out", w.keys)
 }
 
 // scratch is a folder that a failed test leaves behind if WEIR_FAULTS_DIR says where.

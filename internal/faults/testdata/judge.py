@@ -1,6 +1,9 @@
 """Judges the table of a fault test with delta-rs and with DuckDB's Delta extension.
 
-usage: judge.py TABLE N K
+usage: judge.py TABLE N K [FOLDER]
+
+TABLE is what delta-rs reads, a folder or an s3:// URL; FOLDER is where the same
+objects lie for DuckDB, TABLE if it is left out.
 
 Prints one JSON object per reader: rows, lost (ids of 0..N-1 without a row), twice
 (rows beyond the first of their id) and wrong (rows whose key, count or sum is not
@@ -16,6 +19,7 @@ import duckdb
 import duckdb_extension_delta
 
 table, n, k = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+folder = sys.argv[4] if len(sys.argv) > 4 else table
 
 JUDGE = f"""
 SELECT count(*) AS rows,
@@ -41,4 +45,4 @@ del arrow
 where = os.path.dirname(duckdb_extension_delta.__file__)
 [extension] = glob.glob(os.path.join(where, "extensions", "*", "delta.duckdb_extension"))
 con.execute(f"LOAD '{extension}'")
-answer("duckdb", con, f"delta_scan('{table}')")
+answer("duckdb", con, f"delta_scan('{folder}')")
