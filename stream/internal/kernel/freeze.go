@@ -386,7 +386,7 @@ func (t *table) thaw(err error) {
 	if r == nil {
 		return
 	}
-	t.frozen = nil
+	t.frozen, t.swept = nil, false
 	if err != nil {
 		t.undo(r)
 		return

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/weirstream/weir/dataflow"
@@ -121,7 +122,7 @@ func (m *handleModel[K]) receive(e event[K]) (out []string, ok bool) {
 		clear(ex)
 		return nil, true
 	case "lapp":
-		m.list[e.Key] = append(m.list[e.Key], word)
+		m.list[e.Key] = append(m.list[e.Key], wide(word))
 		return nil, true
 	case "lall":
 		r = m.list[e.Key]
@@ -145,6 +146,9 @@ var (
 	hTTL   = &MapHandle[string, int64]{Name: "ttl", TTL: testTTL}
 	hList  = &ListHandle[string]{Name: "list"}
 )
+
+// wide makes list values so long that a few fill a segment.
+func wide(word string) string { return word + strings.Repeat(word[:1], 700+len(word)*300) }
 
 func handleStates() []spi.StateType {
 	str, num := reflect.TypeFor[string](), reflect.TypeFor[int64]()
@@ -202,7 +206,7 @@ func useHandles(r *Run[string], e *event[string]) bool {
 		hTTL.Clear(c)
 		return true
 	case "lapp":
-		hList.Append(c, word)
+		hList.Append(c, wide(word))
 		return true
 	case "lall":
 		all := []string{}
@@ -220,8 +224,8 @@ func useHandles(r *Run[string], e *event[string]) bool {
 	return true
 }
 
-var handleOps = append([]string{"vset", "vget", "vclear", "mput", "mput", "mput", "mget", "mdel", "mall", "mclear",
-	"lapp", "lapp", "lapp", "lapp", "lapp", "lapp", "lapp", "lapp", "lall", "lclear"}, plainOps...)
+var handleOps = append(append([]string{"vset", "vget", "vclear", "mput", "mput", "mput", "mget", "mdel", "mall", "mclear",
+	"lapp", "lapp", "lapp", "lapp", "lapp", "lapp", "lapp", "lapp", "lall", "lclear"}, plainOps...), slices.Repeat([]string{"lapp"}, 60)...)
 
 // State handles do what plain maps and slices do, through freezes, undos,
 // evictions, expiry and restores.
@@ -250,7 +254,7 @@ func TestHandlesAgainstModel(t *testing.T) {
 			}
 			s.gen = actorGen(s, []int{2, 20, 200}[seed%3], func(i int) string { return fmt.Sprint("k", i) }, handleOps)
 			s.restore(map[string][]byte{}, 1)
-			for s.total < 12000 {
+			for s.total < 8000 {
 				s.turn()
 			}
 		})

@@ -45,7 +45,9 @@ type table struct {
 	inner  int64  // bytes that a state is taken to hold behind pointers
 	inners int    // entries there were when inner was measured
 	sample []byte
-	again  int // frozen entries that are dirty again
+	again  int  // frozen entries that are dirty again
+	swept  bool // the last eviction took all it could find
+	loaded int  // entries loaded since
 	spare  []dirtyRef
 	warmed uint32 // keeps the reads of warm alive
 }
@@ -369,6 +371,7 @@ func (t *table) reap() {
 func (t *table) load(p unsafe.Pointer, row []byte) error {
 	h := (*head)(p)
 	h.flags = h.flags&^flagAbsent | flagStored
+	t.loaded++
 	body, err := row, error(nil)
 	switch {
 	case t.lay.timed || t.lay.timers:

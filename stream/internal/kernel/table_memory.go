@@ -75,9 +75,10 @@ func (t *table) held() int {
 // whether an entry must stay; nil: none must.
 func (t *table) evict(n int64, spare func(p unsafe.Pointer) bool) (freed int64) {
 	t.reap()
-	if t.live() <= t.held() {
+	if t.live() <= t.held() || t.swept && t.live() > sweptFrom && t.loaded*16 < t.live() {
 		return 0
 	}
+	t.swept, t.loaded = false, 0
 	per := t.entryBytes()
 	for range 2 * t.n {
 		if freed >= n {
@@ -102,8 +103,14 @@ func (t *table) evict(n int64, spare func(p unsafe.Pointer) bool) (freed int64) 
 		t.remove(t.hand)
 		freed += per
 	}
+	t.swept = freed < n
 	return freed
 }
+
+// sweptFrom is the number of entries from which a sweep that found too little to
+// evict is not repeated before there may be more: a host over its budget asks
+// every turn.
+const sweptFrom = 1 << 16
 
 // busy reports whether the entry is dirty or frozen.
 func (t *table) busy(h *head) bool {

@@ -136,7 +136,7 @@ func TestWindowsAgainstModel(t *testing.T) {
 				return e, hash(e.Key), max(s.wm, 0) + s.rnd.Int64N(4000) - 1500
 			}
 			s.restore(map[string][]byte{}, 1)
-			for s.total < 12000 {
+			for s.total < 8000 {
 				s.turn()
 			}
 		})
