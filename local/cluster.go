@@ -83,9 +83,10 @@ func Start(ctx context.Context, opts Options) (c *Cluster, err error) {
 	}
 	opts.Settings = settings
 	c = &Cluster{opts: opts, loader: &loader{jobs: opts.Jobs, packs: pack.Loader{Dir: filepath.Join(opts.Dir, "plugins")}}}
+	started := c // what a return of nil does not forget
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.Close())
+			err = errors.Join(err, started.Close())
 		}
 	}()
 	if c.store, err = builtin.Openers().Open(ctx, opts.Checkpoints); err != nil {

@@ -138,7 +138,7 @@ func TestBadPlacesFailTheJob(t *testing.T) {
 		{"connection", nil, []string{"127.0.0.1:1", "connections.kafka.gone.bootstrap.servers", "broker runs"}},
 		{"topic", []string{"--param", "topic=nowhere"}, []string{`"nowhere"`, "topic"}},
 		{"column", nil, []string{`"country"`, "partition"}},
-		{"fail", nil, []string{"in/0", "offset 1", "bad_records"}},
+		{"fail", nil, []string{`topic "in" partition 0 offset 1`, "bad_records"}},
 	} {
 		t.Run(tt.which, func(t *testing.T) {
 			id, err := r.bad(tt.which, tt.args...)
