@@ -107,10 +107,15 @@ func cpu() time.Duration {
 }
 
 // BenchmarkWrite measures Write to Prepare of 7 columns, in rows per second.
-func BenchmarkWrite(b *testing.B) {
+func BenchmarkWrite(b *testing.B) { benchmarkWrite(b) }
+
+// BenchmarkWritePartitioned is the same with 3 partitions whose rows alternate.
+func BenchmarkWritePartitioned(b *testing.B) { benchmarkWrite(b, "partition_by", "channel") }
+
+func benchmarkWrite(b *testing.B, options ...string) {
 	folder := b.TempDir()
 	s := &stage{folder: folder, wake: make(chan struct{}, 1), counts: map[string]int64{}}
-	e := env[seven](s, 0, 1)
+	e := env[seven](s, 0, 1, options...)
 	e.Settings = map[string]string{"lake.root": folder}
 	w, err := Sink{}.OpenWriter(context.Background(), e, nil)
 	if err != nil {

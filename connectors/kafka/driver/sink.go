@@ -58,8 +58,9 @@ type writer struct {
 	unmarked atomic.Bool // a marker could not be written: no more are tried
 
 	// Owned by the turn.
-	open *producer // takes rows; nil until the first row of an epoch
-	out  *outbox
+	open     *producer // takes rows; nil until the first row of an epoch
+	out      *outbox
+	answered chan struct{} // closed when the last Prepare has been answered; nil before the first
 
 	// mu guards the pool and the failure.
 	mu      sync.Mutex
@@ -399,7 +400,8 @@ func (w *writer) explain(err error) error {
 
 // Prepare makes the records so far durable. Exactly once, they stay invisible
 // until the committer ends their transaction, and nothing more is written under
-// its id.
+// its id. Answers come in the order of the epochs, for an epoch that completes
+// must carry the transactions of those that were aborted before it.
 func (w *writer) Prepare(epoch dataflow.Epoch, _ bool, done func(spi.Prepared, error)) {
 	mark := w.out.mark()
 	if w.cfg.guarantee == noGuarantee {
@@ -422,36 +424,61 @@ func (w *writer) Prepare(epoch dataflow.Epoch, _ bool, done func(spi.Prepared, e
 	if w.cfg.guarantee != exactlyOnce {
 		prepared.Writer = nil
 	}
+	before, mine := w.answered, make(chan struct{})
+	w.answered = mine
+	work := func() (spi.Prepared, error) { return w.flush(p, mark, epoch, prepared) }
 	if failure != nil || p == nil || mark == nil {
-		done(prepared, failure)
-		return
-	}
-	w.wg.Go(func() { w.flush(p, mark, epoch, prepared, done) })
-}
-
-// flush waits for the records before a mark and hands the transaction over.
-func (w *writer) flush(p *producer, mark *generation, epoch dataflow.Epoch, prepared spi.Prepared, done func(spi.Prepared, error)) {
-	if err := mark.wait(w.ctx, p.client); err != nil {
-		done(spi.Prepared{}, fmt.Errorf("kafka sink: epoch %d: %w", epoch, err))
-		return
-	}
-	if err := w.failed(); err != nil {
-		done(spi.Prepared{}, err)
-		return
-	}
-	if p.id != "" {
-		pid, pepoch, err := p.client.ProducerID(w.ctx)
-		if err != nil {
-			w.lost(fmt.Errorf("transaction %s: %w", p.id, err))
-			done(spi.Prepared{}, fmt.Errorf("kafka sink: transaction %s: %w", p.id, err))
+		work = func() (spi.Prepared, error) { return prepared, failure }
+		if before == nil || isClosed(before) {
+			done(work())
+			close(mine)
 			return
 		}
-		h := handle{ID: p.id, PID: pid, Epoch: pepoch, Version: endTxnVersion, Records: mark.records}
-		h.Marked = w.mark(h, epoch)
-		prepared.Handles = [][]byte{h.encode()}
-		failpoint.Hit(failpoint.KafkaPrepared, failpoint.Int("epoch", int64(epoch)), failpoint.Str("id", p.id), failpoint.Int("records", mark.records))
 	}
-	done(prepared, nil)
+	w.wg.Go(func() {
+		defer close(mine)
+		out, err := work()
+		if before != nil {
+			<-before
+		}
+		if failure := w.failed(); err == nil && failure != nil {
+			out, err = spi.Prepared{}, failure
+		}
+		done(out, err)
+	})
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// flush waits for the records before a mark and makes the handle of their
+// transaction.
+func (w *writer) flush(p *producer, mark *generation, epoch dataflow.Epoch, prepared spi.Prepared) (spi.Prepared, error) {
+	if err := mark.wait(w.ctx, p.client); err != nil {
+		return spi.Prepared{}, fmt.Errorf("kafka sink: epoch %d: %w", epoch, err)
+	}
+	if err := w.failed(); err != nil {
+		return spi.Prepared{}, err
+	}
+	if p.id == "" {
+		return prepared, nil
+	}
+	pid, pepoch, err := p.client.ProducerID(w.ctx)
+	if err != nil {
+		w.lost(fmt.Errorf("transaction %s: %w", p.id, err))
+		return spi.Prepared{}, fmt.Errorf("kafka sink: transaction %s: %w", p.id, err)
+	}
+	h := handle{ID: p.id, PID: pid, Epoch: pepoch, Version: endTxnVersion, Records: mark.records}
+	h.Marked = w.mark(h, epoch)
+	prepared.Handles = [][]byte{h.encode()}
+	failpoint.Hit(failpoint.KafkaPrepared, failpoint.Int("epoch", int64(epoch)), failpoint.Str("id", p.id), failpoint.Int("records", mark.records))
+	return prepared, nil
 }
 
 // mark puts the commit marker into a transaction. Without one the sink works all

@@ -499,6 +499,48 @@ func TestSinkBackPressure(t *testing.T) {
 	}
 }
 
+// An epoch is not answered before those that came before it: their transactions
+// would be missing from its checkpoint if they were aborted.
+func TestSinkAnswersInOrder(t *testing.T) {
+	for _, g := range []string{exactlyOnce, atLeastOnce} {
+		c := cluster(t, map[string]int32{"out": 1})
+		gate := make(chan struct{})
+		c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			c.SleepControl(func() { <-gate })
+			return nil, nil, false
+		})
+		wd := newWorld()
+		w := openWriter(t, wd.env("snk", 0, 1, sink("guarantee", g), c.ListenAddrs()), nil)
+		answers := make(chan int, 3)
+		answer := func(n int) func(spi.Prepared, error) {
+			return func(_ spi.Prepared, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+				answers <- n
+			}
+		}
+		write(t, wd, w, people(0, 10)...)
+		w.Prepare(1, false, answer(1))
+		w.Prepare(2, false, answer(2)) // without rows
+		if g == exactlyOnce {
+			write(t, wd, w, people(10, 20)...) // under another id, not held up
+		}
+		w.Prepare(3, false, answer(3))
+		select {
+		case n := <-answers:
+			t.Errorf("%s: epoch %d was answered while epoch 1 is not written", g, n)
+		case <-time.After(50 * time.Millisecond):
+		}
+		close(gate)
+		for want := 1; want <= 3; want++ {
+			if n := <-answers; n != want {
+				t.Errorf("%s: answer %d came in place %d", g, n, want)
+			}
+		}
+	}
+}
+
 // A record that the broker refuses fails the writer in one sentence, and its
 // epoch is never prepared.
 func TestSinkLostRecord(t *testing.T) {
