@@ -8,12 +8,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/weirstream/weir/deltalake"
+	"github.com/weirstream/weir/deltalake/cloud"
 )
 
 // tableFlags are shared by the subcommands of weir table.
@@ -30,27 +30,15 @@ func tableCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "table",
 		Short: "Read, change and maintain Delta Lake tables",
-		Long:  "Works on the Delta table in a folder, by path or file:// URI. Every subcommand takes -o json.",
+		Long:  "Works on the Delta table at a path, a file:// or an s3:// URI. Every subcommand takes -o json.",
 	}
 	cmd.AddCommand(tableInfo(), tableHistory(), tableShow(), tableSchema(), tableFiles(), tableExport(), tableDiff())
 	cmd.AddCommand(tableChangeCommands()...)
 	return cmd
 }
 
-// tableStore opens the store that a path or URI names.
-func tableStore(uri string) (deltalake.Store, error) {
-	switch scheme, rest, ok := strings.Cut(uri, "://"); {
-	case !ok:
-		return deltalake.NewFolderStore(uri), nil
-	case scheme == "file":
-		return deltalake.NewFolderStore(filepath.FromSlash(rest)), nil
-	default:
-		return nil, fmt.Errorf("table %s: scheme %q is not supported here, give a folder or a file:// URI", uri, scheme)
-	}
-}
-
 func openTable(ctx context.Context, uri string) (*deltalake.Table, error) {
-	store, err := tableStore(uri)
+	store, err := cloud.Open(ctx, uri)
 	if err != nil {
 		return nil, err
 	}

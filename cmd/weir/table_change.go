@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirstream/weir/deltalake"
+	"github.com/weirstream/weir/deltalake/cloud"
 )
 
 // tableChangeCommands are the subcommands that change or maintain a table.
@@ -66,7 +67,7 @@ func tableCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			store, err := tableStore(args[0])
+			store, err := cloud.Open(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -428,7 +429,7 @@ func tableConvert() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "convert FOLDER [--partition-by 'day date']", Short: "Make a Delta table of a folder of Parquet files", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := tableStore(args[0])
+			store, err := cloud.Open(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
