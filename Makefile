@@ -49,9 +49,17 @@ lint: tools ## vet, formatting, house rules, static checks (2 min)
 sim: tools ## 20,000 seeds of the tier-1 simulation (30 min)
 	WEIR_SIM_SEEDS=20000 $(GO) test -timeout 90m -run 'Simulation' -v ./internal/minicluster/...
 
-faults: build ## 100 kills of the Weir process, judged by delta-rs and a read_committed consumer (60 min)
+faults: tools ## 100 kills of the Weir process, judged by delta-rs, DuckDB and a read_committed consumer (20 min)
 	deploy/real/py.sh
-	WEIR_FAULTS=full $(GO) test -timeout 120m -count=1 -v ./internal/faults/...
+	WEIR_NO_SKIP=1 WEIR_FAULTS=full $(GO) test -timeout 120m -count=1 -v ./internal/faults/...
+
+test-real: tools ## the same on a real Kafka, killed too, and a real S3 (needs java, mvn, python3; 30 min)
+	deploy/real/py.sh
+	WEIR_REAL=1 $(GO) test -timeout 90m -count=1 -v -run 'OnRealParts' ./internal/faults
+	@deploy/real/kafka.sh start && deploy/real/s3.sh start
+	eval "$$(deploy/real/s3.sh env)" && eval "$$(deploy/real/kafka.sh env)" && \
+		WEIR_KAFKA_SCRIPT=$(CURDIR)/deploy/real/kafka.sh $(GO) test -timeout 30m -count=1 ./connectors/kafka/driver ./connectors/delta/driver ./deltalake/cloud ./internal/objstore/...; \
+		code=$$?; deploy/real/kafka.sh stop; deploy/real/s3.sh stop; exit $$code
 
 clean: ## remove what the build made
 	rm -rf bin demo-data

@@ -21,7 +21,6 @@ type plan struct {
 	rate   int               // numbers a second
 	least  int64             // numbers at least
 	seed   uint64
-	slowly bool // other things are broken too: epochs may fail on their own
 }
 
 // hitsPerEpoch is about how often an epoch of the job under test passes a point, so
@@ -149,8 +148,8 @@ func (r *run) untilDead() {
 	r.w.t.Helper()
 	select {
 	case <-r.ended:
-	case <-time.After(patience):
-		r.w.fatalf(r, "weir lives on after %v without passing its fault point", patience)
+	case <-time.After(r.w.patience()):
+		r.w.fatalf(r, "weir lives on after %v without passing its fault point", r.w.patience())
 	}
 }
 

@@ -108,13 +108,16 @@ func (d *deployment) world(keys int64) *world {
 }
 
 // breakBroker kills the broker and starts it again, at random moments, until it was
-// done n times or ctx ends. It returns how often that was.
-func (d *deployment) breakBroker(ctx context.Context, r *rand.Rand, n int, done *atomic.Int64) error {
+// done n times or ctx ends; each time rows have come through since the last.
+func (d *deployment) breakBroker(ctx context.Context, r *rand.Rand, n int, seen func() int64, done *atomic.Int64) error {
 	for done.Load() < int64(n) {
-		select {
-		case <-time.After(8*time.Second + time.Duration(r.Int64N(int64(10*time.Second)))):
-		case <-ctx.Done():
-			return nil
+		before := seen()
+		for pause := time.Second + time.Duration(r.Int64N(int64(5*time.Second))); pause > 0 || seen() == before; pause -= 100 * time.Millisecond {
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+				return nil
+			}
 		}
 		if _, err := scriptOutput("kafka.sh", "kill9", kafkaPort); err != nil {
 			return err
@@ -122,7 +125,7 @@ func (d *deployment) breakBroker(ctx context.Context, r *rand.Rand, n int, done 
 		if _, err := scriptOutput("kafka.sh", "start", kafkaPort); err != nil {
 			return err
 		}
-		done.Add(1)
+		d.t.Logf("the broker was killed for the %d. time", done.Add(1))
 	}
 	return nil
 }
@@ -133,7 +136,8 @@ func TestExactlyOnceOnRealParts(t *testing.T) {
 	python(t)
 	w := d.world(997)
 	w.env = append(w.env, failpoint.EnvSpoil+"=3")
-	p := plan{kills: 20, rate: 1000, seed: uint64(time.Now().UnixNano()), slowly: true}
+	w.patient = 6 * time.Minute
+	p := plan{kills: 20, rate: 1000, seed: uint64(time.Now().UnixNano())}
 	r := rand.New(rand.NewPCG(p.seed, 7))
 	all := failpoint.Points()
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -145,7 +149,7 @@ func TestExactlyOnceOnRealParts(t *testing.T) {
 	var broken atomic.Int64
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := d.breakBroker(ctx, r, brokerKills, &broken); err != nil {
+		if err := d.breakBroker(ctx, rand.New(rand.NewPCG(p.seed, 8)), brokerKills, w.sink.distinct, &broken); err != nil {
 			t.Error(err)
 		}
 	})
@@ -153,6 +157,5 @@ func TestExactlyOnceOnRealParts(t *testing.T) {
 	n := w.torture(p)
 	stop()
 	wg.Wait()
-	t.Logf("the broker was killed %d times", broken.Load())
 	w.mustBeClean(n)
 }

@@ -3,6 +3,7 @@ package faults
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,6 @@ var built = sync.OnceValues(func() (dir string, err error) {
 const (
 	pipeline   = "faults"
 	partitions = 4
-	patience   = 2 * time.Minute // for anything that must happen
 )
 
 func TestMain(m *testing.M) {
@@ -86,8 +86,9 @@ type world struct {
 	at      string // folder or URL of the table
 	folder  string // where a server keeps it, if at is a URL
 
-	settled func() bool // what torture waits for before it lets weir finish; nil: nothing
-	sink    *tally      // what a read_committed consumer sees
+	patient time.Duration // for anything that must happen; 2 minutes
+	settled func() bool   // what torture waits for before it lets weir finish; nil: nothing
+	sink    *tally        // what a read_committed consumer sees
 	log     *os.File
 }
 
@@ -109,6 +110,8 @@ func openWorld(t *testing.T, keys int64, dir string) *world {
 	w.open()
 	return w
 }
+
+func (w *world) patience() time.Duration { return cmp.Or(w.patient, 2*time.Minute) }
 
 // open makes the folder and begins to read the topic out.
 func (w *world) open() {
@@ -217,8 +220,8 @@ func (r *run) interrupt() {
 	r.cmd.Process.Signal(os.Interrupt)
 	select {
 	case <-r.ended:
-	case <-time.After(patience):
-		r.w.fatalf(r, "weir did not stop within %v of an interrupt", patience)
+	case <-time.After(r.w.patience()):
+		r.w.fatalf(r, "weir did not stop within %v of an interrupt", r.w.patience())
 	}
 	if r.death != nil {
 		r.w.fatalf(r, "weir ended with %v after an interrupt", r.death)
@@ -262,7 +265,7 @@ func (r *run) until(what string, is func() bool) {
 	r.w.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(patience)
+	late := time.After(r.w.patience())
 	for !is() {
 		select {
 		case <-tick.C:
@@ -272,7 +275,7 @@ func (r *run) until(what string, is func() bool) {
 			}
 			r.w.fatalf(r, "weir ended (%v) before %s", r.death, what)
 		case <-late:
-			r.w.fatalf(r, "waited %v in vain until %s", patience, what)
+			r.w.fatalf(r, "waited %v in vain until %s", r.w.patience(), what)
 		}
 	}
 }
