@@ -42,6 +42,9 @@ func Openers() objstore.Openers { return objstore.Openers{"s3": s3.Open} }
 // ValueCodec makes the codec of a connector's format: for the rows of op, or for
 // the value within them where they are whole Kafka records.
 func ValueCodec(op dataflow.Operator, elem reflect.Type) (spi.Codec, error) {
+	if op.Connector.Kind == filesdecl.Kind && op.Connector.Format == "csv" {
+		return nil, nil // lines are not values one by one: the driver has its own
+	}
 	if value, ok := kafkadecl.ValueField(elem); ok && op.Kind == dataflow.KindSource {
 		elem = value.Type
 	}
