@@ -37,7 +37,8 @@ func (e *RemovedError) Error() string {
 // Files returns the files that subtask s of a new plan restores from parts,
 // which were made under a plan that may have cut chains and key groups
 // differently: those of every part that ran one of its operators and whose key
-// groups overlap. Files of one part keep their order.
+// groups overlap. Files of one part keep their order, and are cut to the part's
+// key groups: a file that a former rescale shared holds old rows of other parts.
 func Files(parts []dataflow.Part, plan *dataflow.Plan, s dataflow.SubtaskID) []dataflow.FileRef {
 	chain := plan.Chain(s.Chain)
 	groups := plan.Groups(s)
@@ -51,7 +52,7 @@ func Files(parts []dataflow.Part, plan *dataflow.Plan, s dataflow.SubtaskID) []d
 			continue
 		}
 		for _, f := range p.Files {
-			if f.Groups.Intersect(groups).Len() > 0 {
+			if f.Groups = f.Groups.Intersect(p.Groups); f.Groups.Intersect(groups).Len() > 0 {
 				out = append(out, f)
 			}
 		}

@@ -19,6 +19,7 @@ const (
 	tickEvery     = 20 * time.Millisecond
 	deployWithin  = 2 * time.Minute
 	stoppedWithin = 30 * time.Second
+	cancelEvery   = 2 * time.Second // until Stopped comes
 	backoffMin    = time.Second
 	backoffMax    = time.Minute
 	backoffReset  = 10 * time.Minute // an attempt that ran so long starts the back-off anew
@@ -36,13 +37,14 @@ type driver struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	job     *fsm.Job // as of the last phase change
-	coord   *checkpoint.Coordinator
-	stage   stage
-	since   time.Time // of stage
-	backoff time.Duration
-	retryAt time.Time
-	avoid   map[dataflow.Epoch]bool // corrupt, and allowed to be passed over
+	job       *fsm.Job // as of the last phase change
+	coord     *checkpoint.Coordinator
+	stage     stage
+	since     time.Time // of stage
+	cancelled time.Time // when Cancel was sent last
+	backoff   time.Duration
+	retryAt   time.Time
+	avoid     map[dataflow.Epoch]bool // corrupt, and allowed to be passed over
 
 	ready   bool
 	over    bool // the job is, or this driver's part in it
@@ -141,6 +143,8 @@ func (d *driver) tick() {
 		if now.Sub(d.since) > stoppedWithin {
 			d.log.Error("attempt did not stop in time", "attempt", d.job.Attempt)
 			d.stopped()
+		} else if now.Sub(d.cancelled) > cancelEvery {
+			d.sendCancel()
 		}
 	}
 }
@@ -391,7 +395,7 @@ func (d *driver) end(e ending) {
 			d.set(fsm.Cancelling, "")
 		}
 		was := d.stage
-		d.m.down.Send(control.Cancel{To: d.to(), Final: e.phase != fsm.Restarting})
+		d.sendCancel()
 		for _, ef := range d.coord.Step(d.now(), checkpoint.Stopped{Reason: "the attempt ended: " + string(e.phase)}) {
 			d.act(ef)
 		}
@@ -400,6 +404,12 @@ func (d *driver) end(e ending) {
 		}
 		d.enter(halting)
 	}
+}
+
+// sendCancel tells the attempt to stop; it is repeated, for one may be lost.
+func (d *driver) sendCancel() {
+	d.cancelled = d.now()
+	d.m.down.Send(control.Cancel{To: d.to(), Final: d.ending != nil && d.ending.phase != fsm.Restarting})
 }
 
 // stopped is called when nothing of the attempt is left.

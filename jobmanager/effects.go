@@ -20,7 +20,7 @@ func (d *driver) act(e checkpoint.Effect) {
 			return d.back(checkpoint.Opened{Attempt: e.Attempt, Epoch: r.Epoch, Err: r.Err})
 		})
 	case checkpoint.Trigger:
-		d.m.down.Send(control.Trigger{To: d.to(), Epoch: e.Epoch})
+		d.m.down.Send(control.Trigger{To: d.to(), Epoch: e.Epoch, Complete: e.Complete})
 	case checkpoint.PublishManifest:
 		d.publish(e)
 	case checkpoint.RecordComplete:

@@ -35,20 +35,23 @@ type attempt struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	former []string // store folders of earlier attempts
-	final  bool     // no attempt of the job follows
+	former []string      // store folders of earlier attempts
+	final  bool          // no attempt of the job follows
+	over   chan struct{} // closed when nothing of it is left
 
 	live   *actors.Attempt
 	states *stateTable
 	up     *uploader
 	ready  map[dataflow.SubtaskID]bool
+	start  bool              // the subtasks were told to start
+	again  []control.Message // Failed and Ended, told again with every report: one may be lost
 	failed bool
 	drain  drain
 	spent  map[dataflow.SubtaskID]shares // at the last report
 }
 
-func newAttempt(m *Manager, d control.Deploy, former []string) *attempt {
-	a := &attempt{m: m, deploy: d, former: former, inbox: queue.New[any](), ready: map[dataflow.SubtaskID]bool{}, spent: newSpent(),
+func newAttempt(m *Manager, d control.Deploy) *attempt {
+	a := &attempt{m: m, deploy: d, over: make(chan struct{}), inbox: queue.New[any](), ready: map[dataflow.SubtaskID]bool{}, spent: newSpent(),
 		log: m.opts.Log.With("job", d.Job, "attempt", d.Attempt)}
 	a.ctx, a.cancel = background()
 	a.up = newUploader(a)
@@ -75,6 +78,9 @@ func (a *attempt) run() {
 			}
 		case <-tick.C():
 			a.report()
+			for _, msg := range a.again {
+				a.send(msg)
+			}
 			tick.Reset(reportEvery)
 		}
 	}
@@ -146,9 +152,13 @@ func (a *attempt) handle(msg any) {
 	}
 	switch msg := msg.(type) {
 	case control.Start:
-		a.live.Start()
+		a.begin()
 	case control.Trigger:
+		a.begin() // no epoch is opened before Start, which may have been lost
 		a.up.begin(msg.Epoch)
+		if msg.Complete != 0 {
+			a.live.Complete(msg.Complete)
+		}
 		a.live.Trigger(msg.Epoch)
 	case control.Abort:
 		a.up.abort(msg.Epoch)
@@ -178,6 +188,10 @@ func (a *attempt) handle(msg any) {
 		a.up.uploaded(msg)
 	case isFailed:
 		a.fail(msg.subtask, msg.err, msg.stop)
+	case isEnded:
+		m := control.Ended{To: a.deploy.To, Subtask: msg.subtask}
+		a.again = append(a.again, m)
+		a.send(m)
 	default:
 		panic(fmt.Sprintf("taskmanager: unhandled message %T", msg))
 	}
@@ -194,7 +208,18 @@ func (a *attempt) fail(s dataflow.SubtaskID, err error, stop bool) {
 	if errors.As(err, &corrupt) {
 		msg.Stop, msg.Corrupt = true, cmp.Or(corrupt.Object, corrupt.Local)
 	}
+	a.again = append(a.again, msg)
 	a.send(msg)
+}
+
+// begin starts the subtasks, once: a second Start of a sink's writers would abort
+// what the first one's have written.
+func (a *attempt) begin() {
+	if a.start || len(a.ready) < len(a.deploy.Subtasks) {
+		return
+	}
+	a.start = true
+	a.live.Start()
 }
 
 func (a *attempt) send(m control.Message) { a.m.opts.Up.Send(m) }
@@ -224,6 +249,7 @@ type (
 		epoch   dataflow.Epoch
 		part    dataflow.Part
 	}
+	isEnded  struct{ subtask dataflow.SubtaskID }
 	isFailed struct {
 		subtask dataflow.SubtaskID
 		err     error
@@ -253,9 +279,7 @@ func (e events) Failed(s dataflow.SubtaskID, err error, stop bool) {
 	e.a.inbox.Put(isFailed{s, err, stop})
 }
 
-func (e events) Ended(s dataflow.SubtaskID) {
-	e.a.send(control.Ended{To: e.a.deploy.To, Subtask: s})
-}
+func (e events) Ended(s dataflow.SubtaskID) { e.a.inbox.Put(isEnded{s}) }
 
 // stopsJob reports that no restart can cure err.
 func stopsJob(err error) bool {

@@ -79,6 +79,7 @@ type Manager struct {
 		sync.Mutex
 		attempts map[control.To]*attempt
 		former   map[dataflow.JobID][]string // store folders of attempts that are over, whose files the next one may link
+		newest   map[dataflow.JobID]dataflow.Attempt
 		closed   bool
 	}
 	wg sync.WaitGroup // attempts' goroutines
@@ -109,6 +110,7 @@ func New(opts Options) (*Manager, error) {
 	}
 	m := &Manager{opts: opts, shared: shared, rt: actors.New(actors.RuntimeOptions{Clock: opts.Clock, Log: opts.Log})}
 	m.mu.attempts, m.mu.former = map[control.To]*attempt{}, map[dataflow.JobID][]string{}
+	m.mu.newest = map[dataflow.JobID]dataflow.Attempt{}
 	return m, nil
 }
 
@@ -123,19 +125,9 @@ func (m *Manager) Send(msg control.Message) {
 	}
 	a := m.mu.attempts[to]
 	if d, ok := msg.(control.Deploy); ok && a == nil {
-		a = newAttempt(m, d, m.mu.former[d.Job])
-		delete(m.mu.former, d.Job)
-		m.mu.attempts[to] = a
-		m.wg.Go(func() {
-			a.run()
-			m.mu.Lock()
-			delete(m.mu.attempts, to)
-			if left := a.left(); len(left) > 0 {
-				m.mu.former[to.Job] = left
-			}
-			m.mu.Unlock()
-			m.opts.Up.Send(control.Stopped{To: to})
-		})
+		if d.Attempt > m.mu.newest[d.Job] { // else it comes late: that attempt is over
+			m.deploy(d)
+		}
 		return
 	}
 	if a == nil {
@@ -145,6 +137,38 @@ func (m *Manager) Send(msg control.Message) {
 		return
 	}
 	a.inbox.Put(msg)
+}
+
+// deploy begins an attempt when those before it, which it ends, are over: two at a
+// time would fence each other's transactions. m.mu is held.
+func (m *Manager) deploy(d control.Deploy) {
+	var before []*attempt
+	for to, a := range m.mu.attempts {
+		if to.Job == d.Job {
+			a.inbox.Put(control.Cancel{To: to})
+			before = append(before, a)
+		}
+	}
+	a := newAttempt(m, d)
+	m.mu.attempts[d.To], m.mu.newest[d.Job] = a, d.Attempt
+	m.wg.Go(func() {
+		for _, b := range before {
+			<-b.over
+		}
+		m.mu.Lock()
+		a.former = m.mu.former[d.Job]
+		delete(m.mu.former, d.Job)
+		m.mu.Unlock()
+		a.run()
+		m.mu.Lock()
+		delete(m.mu.attempts, d.To)
+		if left := a.left(); len(left) > 0 {
+			m.mu.former[d.Job] = left
+		}
+		m.mu.Unlock()
+		close(a.over)
+		m.opts.Up.Send(control.Stopped{To: d.To})
+	})
 }
 
 // Close stops every attempt and waits for them.

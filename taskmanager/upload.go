@@ -23,6 +23,7 @@ import (
 // until the attempt ends.
 type uploader struct {
 	a      *attempt
+	newest dataflow.Epoch // last begun
 	epoch  dataflow.Epoch // being gathered; 0: none
 	parts  []dataflow.Part
 	busy   bool             // an upload is under way
@@ -51,7 +52,13 @@ func newUploader(a *attempt) *uploader {
 	return u
 }
 
-func (u *uploader) begin(e dataflow.Epoch) { u.epoch, u.parts = e, nil }
+// begin gathers for e. A Trigger that comes twice or late changes nothing: the parts
+// that are here already will not come again.
+func (u *uploader) begin(e dataflow.Epoch) {
+	if e > u.newest {
+		u.newest, u.epoch, u.parts = e, e, nil
+	}
+}
 
 func (u *uploader) abort(e dataflow.Epoch) {
 	if u.epoch == e {

@@ -20,10 +20,10 @@ import (
 //
 //	message       from  answer              if lost
 //	Deploy        JM    Ready or Failed     attempt fails at its deadline
-//	Start         JM    none                repeated with the next Deploy
+//	Start         JM    none                a Trigger says it too
 //	Trigger       JM    Acked or Declined   epoch times out
 //	Abort         JM    none                freeze is closed at the next epoch
-//	Complete      JM    none                the next ack carries more than it need
+//	Complete      JM    none                the next Trigger says it too
 //	Commit        JM    Committed           repeated
 //	Finished      JM    none                transactional ids stay taken until the next
 //	Drain         JM    Ended               repeated by the user
@@ -32,8 +32,8 @@ import (
 //	Acked         TM    none                epoch times out
 //	Declined      TM    none                epoch times out
 //	Committed     TM    Finished            Commit is repeated
-//	Failed        TM    Cancel              lease runs out
-//	Ended         TM    none                job never finishes until repeated
+//	Failed        TM    Cancel              repeated with every report
+//	Ended         TM    none                repeated with every report
 //	Stopped       TM    none                attempt is taken for stopped at its deadline
 //	Report        TM    none                the next one comes in a second
 type Message interface{ message() }

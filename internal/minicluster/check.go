@@ -76,6 +76,10 @@ type (
 			Offset int    `json:"offset"`
 			Length int    `json:"length"`
 			CRC    uint32 `json:"crc32c"`
+			Groups struct {
+				From int `json:"from"`
+				To   int `json:"to"`
+			} `json:"groups"`
 		} `json:"files"`
 		Operators map[string]struct {
 			Splits []struct {
@@ -217,7 +221,7 @@ func (c *checker) readState(m *manifestBody, seen *seenManifest) {
 				row, val := b[2:2+b[0]], b[2+b[0]:2+b[0]+b[1]]
 				b = b[2+int(b[0])+int(b[1]):]
 				group := int(row[0])<<8 | int(row[1])
-				if group >= p.Groups.From && group < p.Groups.To {
+				if group >= max(p.Groups.From, f.Groups.From) && group < min(p.Groups.To, f.Groups.To) {
 					got[binary.BigEndian.Uint64(row[len(row)-8:])] = int64(binary.BigEndian.Uint64(val))
 				}
 			}

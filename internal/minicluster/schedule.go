@@ -132,8 +132,8 @@ func (s *sim) collect() {
 			s.offer(doTick, 1, nil, 0)
 		}
 	}
-	if !s.input.sealed {
-		s.offer(doGrow, 1, nil, 0)
+	if !s.input.sealed && (!s.faults || s.r.IntN(8) == 0) { // rows come as long as there are faults
+		s.offer(doGrow, 4, nil, 0)
 	}
 	s.offerFaults()
 }
@@ -207,11 +207,9 @@ func (s *sim) timers() {
 			s.jm.inbox = append(s.jm.inbox, workerLost{})
 		}
 	}
-	for _, a := range s.w.attempts {
-		if a.repeat != 0 && a.repeat <= s.now { // with its report
-			for _, id := range slices.Clone(a.over) {
-				s.guard(func() { a.ended(id) })
-			}
+	for _, a := range slices.Clone(s.w.attempts) {
+		if a.repeat != 0 && a.repeat <= s.now {
+			s.guard(a.report)
 		}
 	}
 }
@@ -395,7 +393,7 @@ func (s *sim) where() string {
 		out += "\n  " + s.jm.where()
 	}
 	for _, a := range s.w.attempts {
-		out += fmt.Sprintf("\n  attempt %d: ready %d of %d, started %v, failed %v, inbox %d", a.deploy.Attempt, len(a.ready), len(a.nodes), a.started, a.failed, len(a.inbox))
+		out += fmt.Sprintf("\n  attempt %d: ready %d of %d, started %v, failed %v, inbox %d", a.deploy.Attempt, len(a.ready), len(a.nodes), a.started, a.failed != nil, len(a.inbox))
 		for _, n := range a.nodes {
 			out += fmt.Sprintf("\n    %s: running %v ready %v wake %d orders %d answers %d work %d", n.id, n.running, n.ready, n.wakeAt, len(n.orders), len(n.answers), len(n.work))
 			if n.m != nil {

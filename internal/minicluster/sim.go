@@ -71,13 +71,45 @@ type sim struct {
 	cutAt    int64 // when that of a cut-off one does
 
 	choices []choice
+	without Cure
 	tracing int // events kept; 0: none
 	trace   []string
 }
 
-// Run runs one seed to its end. keep is how many events a failure's trace holds.
-func Run(seed uint64, keep int) (Stats, error) {
-	s := &sim{seed: seed, r: rand.New(rand.NewPCG(seed, 0x5eed)), ctx: context.Background(), tracing: keep, now: 1_000_000}
+// Options configures a run.
+type Options struct {
+	Seed  uint64
+	Trace int // how many events a failure's trace holds at least; none
+
+	// Without takes a cure away that the drivers have: see Cures.
+	Without Cure
+}
+
+// A Cure names something that a driver does because a simulation found what
+// happens without it.
+type Cure string
+
+// The cures.
+const (
+	TriggerTellsComplete Cure = "trigger-tells-complete" // a lost Complete: handles are committed twice
+	TriggerStarts        Cure = "trigger-starts"         // a lost Start: the attempt never runs
+	StartOnce            Cure = "start-once"             // a doubled Start: writers fence what they prepared
+	FailedAgain          Cure = "failed-again"           // a lost Failed: the attempt hangs for ever
+	EndedAgain           Cure = "ended-again"            // a lost Ended: the job never finishes
+	BeginOnce            Cure = "begin-once"             // a doubled Trigger: parts are forgotten, the epoch times out
+	LateDeploy           Cure = "late-deploy"            // a doubled Deploy: an attempt that is over comes back
+	CutToPart            Cure = "cut-to-part"            // a file shared by a rescale brings old rows of others
+)
+
+// Cures returns every cure.
+func Cures() []Cure {
+	return []Cure{TriggerTellsComplete, TriggerStarts, StartOnce, FailedAgain, EndedAgain, BeginOnce, LateDeploy, CutToPart}
+}
+
+// Run runs one seed to its end. An error is a *Failure.
+func Run(o Options) (Stats, error) {
+	seed := o.Seed
+	s := &sim{seed: seed, r: rand.New(rand.NewPCG(seed, 0x5eed)), ctx: context.Background(), tracing: o.Trace, without: o.Without, now: 1_000_000}
 	s.shape = drawShape(s.r)
 	s.mem = objstore.NewMem(func() time.Time { return clock(s.now) })
 	s.odds = s.shape.odds()
@@ -92,7 +124,7 @@ func Run(seed uint64, keep int) (Stats, error) {
 	s.table, s.broker = &table{}, &broker{s: s}
 	s.check = newChecker(s)
 	s.up, s.down = link{s: s, name: "up"}, link{s: s, name: "down"}
-	s.calm = 600 + s.r.IntN(1500)
+	s.calm = 1000 + s.r.IntN(2500)
 	s.faults = true
 	s.w = s.newWorker()
 	s.jm = s.newManager()
@@ -153,19 +185,21 @@ type shape struct {
 	loss                  int // control messages lost, per thousand
 	storeFaults           float64
 	killWorker, killJM    int // one in n steps
+	interval              time.Duration
 	speed                 [kinds]int
 }
 
 func drawShape(r *rand.Rand) shape {
-	sh := shape{splits: 1 + r.IntN(4), records: 40 + r.IntN(160), keys: 1 + r.IntN(12), groups: 4 + r.IntN(12),
+	sh := shape{splits: 1 + r.IntN(4), records: 60 + r.IntN(240), keys: 1 + r.IntN(12), groups: 4 + r.IntN(12),
 		split: r.IntN(3) == 0, rescale: r.IntN(2) == 0, wire: r.IntN(4) == 0}
 	for i := range sh.par {
 		sh.par[i] = 1 + r.IntN(3)
 	}
 	sh.loss = []int{0, 0, 5, 30}[r.IntN(4)]
 	sh.storeFaults = []float64{0, 0.02, 0.1}[r.IntN(3)]
-	sh.killWorker = []int{200, 500, 2000}[r.IntN(3)]
-	sh.killJM = []int{200, 500, 2000}[r.IntN(3)]
+	sh.killWorker = []int{150, 500, 2000}[r.IntN(3)]
+	sh.killJM = []int{150, 500, 2000}[r.IntN(3)]
+	sh.interval = []time.Duration{100, 500, 2000}[r.IntN(3)] * time.Microsecond
 	for i := range sh.speed {
 		sh.speed[i] = []int{1, 4, 16}[r.IntN(3)]
 	}
@@ -184,7 +218,7 @@ func (sh *shape) odds() map[objstore.Fault]float64 {
 }
 
 func (sh *shape) options() fsm.Options {
-	return fsm.Options{Checkpoint: checkpoint.Options{Interval: 2 * time.Millisecond, Timeout: 12 * time.Millisecond, RepeatCommit: 3 * time.Millisecond}}
+	return fsm.Options{Checkpoint: checkpoint.Options{Interval: sh.interval, Timeout: 12 * time.Millisecond, RepeatCommit: 3 * time.Millisecond}}
 }
 
 // plan makes the job's plan; with rescale each has its own parallelism.

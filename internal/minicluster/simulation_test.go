@@ -31,14 +31,14 @@ func number(t *testing.T, name string, other uint64) uint64 {
 
 // rerun runs a failing seed again, with its last events.
 func rerun(seed uint64, keep int) error {
-	_, err := Run(seed, keep)
+	_, err := Run(Options{Seed: seed, Trace: keep})
 	return err
 }
 
 // TestSimulation runs seeds; the first that fails is run again with its trace.
 func TestSimulation(t *testing.T) {
 	if seed := number(t, envSeed, 0); seed != 0 {
-		stats, err := Run(seed, 1<<20)
+		stats, err := Run(Options{Seed: seed, Trace: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestSimulation(t *testing.T) {
 	begin := time.Now()
 	failed := 0
 	for seed := from; seed < from+seeds; seed++ {
-		stats, err := Run(seed, 0)
+		stats, err := Run(Options{Seed: seed})
 		sum.add(stats)
 		if err != nil {
 			t.Error(rerun(seed, 60))
@@ -90,7 +90,7 @@ func TestSimulationFindsPlantedBugs(t *testing.T) {
 			var first string
 			for part := range uint64(10) {
 				for seed := 1 + part*200; seed <= (part+1)*200; seed++ {
-					if _, err := Run(seed, 0); err != nil {
+					if _, err := Run(Options{Seed: seed}); err != nil {
 						found++
 						first = fmt.Sprint(err)
 						break
@@ -102,5 +102,22 @@ func TestSimulationFindsPlantedBugs(t *testing.T) {
 			}
 			t.Logf("without %s, %d of 10 ranges found it; the last: %.200s", g, found, first)
 		})
+	}
+}
+
+// TestSimulationSearchesCures prints, with WEIR_SIM_CURES=n, how many of n seeds
+// need each cure, and the first that does.
+func TestSimulationSearchesCures(t *testing.T) {
+	n := number(t, "WEIR_SIM_CURES", 0)
+	for _, c := range Cures() {
+		found, first, what := 0, uint64(0), ""
+		for seed := uint64(1); seed <= n; seed++ {
+			if _, err := Run(Options{Seed: seed, Without: c}); err != nil {
+				if found++; found == 1 {
+					first, what = seed, err.Error()
+				}
+			}
+		}
+		t.Logf("%s: %d of %d seeds, first %d: %.160s", c, found, n, first, what)
 	}
 }

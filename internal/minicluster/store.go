@@ -29,7 +29,7 @@ type store struct {
 
 type file struct {
 	ref  dataflow.FileRef
-	rows []pair // sorted
+	rows []pair // sorted, those of ref.Groups
 }
 
 type pair struct{ key, value []byte }
@@ -53,8 +53,14 @@ func (st *store) restore(refs []dataflow.FileRef) error {
 			return fmt.Errorf("restore of %s@%d+%d: wrong checksum", ref.Object, ref.Offset, ref.Length)
 		}
 		ref.Local = st.path(ref)
+		ref.Groups = ref.Groups.Intersect(st.groups)
+		if st.n.s.without == CutToPart {
+			ref.Groups = st.groups
+		}
 		st.n.at.w.files[ref.Local] = b
-		st.chain = append(st.chain, file{ref, parseFile(b)})
+		rows := parseFile(b)
+		rows = slices.DeleteFunc(rows, func(p pair) bool { return !ref.Groups.Contains(groupOf(p.key)) })
+		st.chain = append(st.chain, file{ref, rows})
 	}
 	return nil
 }
@@ -175,7 +181,6 @@ func (st *store) merge() {
 			rows = slices.Insert(rows, at, p)
 		}
 	}
-	rows = slices.DeleteFunc(rows, func(p pair) bool { return !st.groups.Contains(groupOf(p.key)) })
 	st.add(i, i+2, b.ref.Epoch, b.ref.Seq, rows)
 	st.n.s.tracef("%s merged two files", st.n.id)
 }

@@ -28,7 +28,7 @@ type place struct {
 }
 
 func (u *uploader) begin(e dataflow.Epoch) {
-	if e <= u.newest {
+	if e <= u.newest && u.a.s.without != BeginOnce {
 		return // doubled, or late
 	}
 	u.newest, u.epoch, u.parts = e, e, nil

@@ -49,12 +49,17 @@ func (w *worker) receive(m control.Message) {
 // deploy begins an attempt. It ends those before it; one that is not newer than
 // all that were here is stale.
 func (w *worker) deploy(d control.Deploy) {
-	if d.Attempt <= w.newest {
+	if slices.ContainsFunc(w.attempts, func(a *attempt) bool { return a.deploy.To == d.To }) {
 		return
 	}
-	w.newest = d.Attempt
-	for _, a := range slices.Clone(w.attempts) {
-		a.close()
+	if w.s.without != LateDeploy {
+		if d.Attempt <= w.newest {
+			return
+		}
+		w.newest = d.Attempt
+		for _, a := range slices.Clone(w.attempts) {
+			a.close()
+		}
 	}
 	w.attempts = append(w.attempts, newAttempt(w, d))
 }
@@ -78,8 +83,8 @@ type attempt struct {
 	up      uploader
 	ready   map[dataflow.SubtaskID]bool
 	over    []dataflow.SubtaskID // ended subtasks
-	repeat  int64                // when Ended is sent again
-	failed  bool
+	repeat  int64                // when Ended and Failed are sent again
+	failed  control.Message      // Failed; nil while it is well
 	closed  bool
 	started bool
 
@@ -188,19 +193,25 @@ func (a *attempt) handle(msg any) {
 }
 
 func (a *attempt) start() {
-	if a.started || len(a.ready) < len(a.nodes) {
+	if a.started && a.s.without != StartOnce || len(a.ready) < len(a.nodes) {
 		return
 	}
+	if !a.started {
+		a.s.check.starting(uint64(a.deploy.Restored))
+	}
 	a.started = true
-	a.s.check.starting(uint64(a.deploy.Restored))
 	a.each(func(n *node) { n.start() })
 }
 
 func (a *attempt) trigger(msg control.Trigger) {
-	a.start() // an epoch is opened only after Start, which may have been lost
+	if a.s.without != TriggerStarts {
+		a.start() // an epoch is opened only after Start, which may have been lost
+	}
 	a.up.begin(msg.Epoch)
 	a.each(func(n *node) {
-		n.m.Complete(msg.Complete)
+		if a.s.without != TriggerTellsComplete {
+			n.m.Complete(msg.Complete)
+		}
 		n.m.Trigger(msg.Epoch)
 	})
 }
@@ -213,18 +224,38 @@ func (a *attempt) ended(s dataflow.SubtaskID) {
 	if !slices.Contains(a.over, s) {
 		a.over = append(a.over, s)
 	}
-	a.repeat = a.s.now + 5_000
+	if a.s.without != EndedAgain {
+		a.repeat = a.s.now + reportEvery
+	}
 	a.w.send(control.Ended{To: a.deploy.To, Subtask: s})
 }
 
 func (a *attempt) fail(s dataflow.SubtaskID, err error) {
 	a.s.tracef("%s failed: %v", s, err)
-	if a.failed {
+	if a.failed != nil {
 		return
 	}
-	a.failed = true
-	a.w.send(control.Failed{To: a.deploy.To, Subtask: s, Reason: err.Error(), Stop: errors.Is(err, spi.ErrStop)})
+	a.failed = control.Failed{To: a.deploy.To, Subtask: s, Reason: err.Error(), Stop: errors.Is(err, spi.ErrStop)}
+	if a.s.without != FailedAgain {
+		a.repeat = a.s.now + reportEvery
+	}
+	a.w.send(a.failed)
 }
+
+// report tells again what must not be lost.
+func (a *attempt) report() {
+	a.repeat = a.s.now + reportEvery
+	if a.failed != nil && a.s.without != FailedAgain {
+		a.w.send(a.failed)
+	}
+	for _, id := range slices.Clone(a.over) {
+		if a.s.without != EndedAgain {
+			a.ended(id)
+		}
+	}
+}
+
+const reportEvery = 5_000 // µs
 
 // committer is a spi.Committer cut into calls to the outside.
 type committer interface {

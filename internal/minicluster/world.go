@@ -106,23 +106,17 @@ func (w watched) Delete(ctx context.Context, key string) error {
 // raftLog is the log: entries in the order of decisions. It survives everything.
 type raftLog struct{ entries [][]byte }
 
-// message is one control message on its way.
-type message struct {
-	body any
-	at   int64 // not before
-}
-
 // link carries control messages one way. Order is kept, but a copy may come again
 // later, and a message may be lost.
 type link struct {
 	s     *sim
 	name  string
-	queue []message
+	queue []any
 }
 
 func (l *link) send(m any) {
-	l.queue = append(l.queue, message{body: m})
-	l.s.tracef("%s <- %T %s", l.name, m, brief(m))
+	l.queue = append(l.queue, m)
+	l.trace("<-", m)
 }
 
 // next takes the head, with the link's faults: ok is false if it was lost.
@@ -133,26 +127,20 @@ func (l *link) next() (m any, ok bool) {
 	if s.faults && s.shape.loss > 0 {
 		switch k := s.r.IntN(1000); {
 		case k < s.shape.loss:
-			s.tracef("%s lost %T %s", l.name, head.body, brief(head.body))
+			l.trace("lost", head)
 			return nil, false
 		case k < 2*s.shape.loss: // again at once
-			l.queue = append([]message{head}, l.queue...)
+			l.queue = append([]any{head}, l.queue...)
 		case k < 3*s.shape.loss: // again, behind what is on its way
 			l.queue = append(l.queue, head)
 		}
 	}
-	s.tracef("%s -> %T %s", l.name, head.body, brief(head.body))
-	return head.body, true
+	l.trace("->", head)
+	return head, true
 }
 
-// brief says what distinguishes a message, for traces.
-func brief(m any) string {
-	if e, ok := m.(interface{ brief() string }); ok {
-		return e.brief()
+func (l *link) trace(what string, m any) {
+	if l.s.tracing > 0 {
+		l.s.tracef("%s %s %T %.120s", l.name, what, m, fmt.Sprintf("%+v", m))
 	}
-	text := fmt.Sprintf("%+v", m)
-	if len(text) > 100 {
-		text = text[:100]
-	}
-	return text
 }
