@@ -21,6 +21,7 @@ type MainJobOptions struct {
 	Brokers     string        // of Kafka; required unless the records are made in the job
 	Kafka       string        // what the broker is, for people
 	Events      int64         // 5,000,000
+	Keys        int           // users; 10,000. The topic holds records of as many
 	Parallelism int           // 2
 	StateBudget int64         // bytes; 1 GiB
 	Interval    time.Duration // between checkpoints; 1s
@@ -57,6 +58,9 @@ func (o MainJobOptions) withDefaults() MainJobOptions {
 	}
 	if o.Interval == 0 {
 		o.Interval = time.Second
+	}
+	if o.Keys == 0 {
+		o.Keys = 10_000
 	}
 	if o.Rate == 0 {
 		o.Rate = 10_000
@@ -99,13 +103,13 @@ func MainJob(ctx context.Context, o MainJobOptions) (r MainJobResult, err error)
 	r = MainJobResult{
 		Bench: "mainjob", Workload: o.Workload, Events: o.Events, Parallelism: o.Parallelism, Machine: ThisMachine(), Commit: Commit(),
 		Settings: map[string]string{"checkpoint_interval": o.Interval.String(), "state_budget_bytes": strconv.FormatInt(o.StateBudget, 10),
-			"record_bytes": strconv.Itoa(mainjob.RecordBytes), "keys": strconv.Itoa(mainjob.Users), "broker": o.Kafka},
+			"record_bytes": strconv.Itoa(mainjob.RecordBytes), "keys": strconv.Itoa(o.Keys), "broker": o.Kafka},
 	}
 	j := Job{Name: o.Workload, Build: build, Parallelism: o.Parallelism, StateBudget: o.StateBudget, Interval: o.Interval, Log: o.Log,
 		Settings: map[string]string{"connections.kafka.default.bootstrap.servers": o.Brokers}}
 	switch o.Workload {
 	case MadeActor:
-		j.Params = map[string]string{"events": strconv.FormatInt(o.Events, 10)}
+		j.Params = map[string]string{"events": strconv.FormatInt(o.Events, 10), "keys": strconv.Itoa(o.Keys)}
 		r.Settings["broker"] = "none"
 	case Latency:
 		r.Settings["guarantee"], r.Settings["rate"] = o.Guarantee, strconv.FormatInt(o.Rate, 10)

@@ -84,9 +84,9 @@ func KafkaToCount(g *stream.Graph) error {
 	return nil
 }
 
-// MadeToActors makes the records in the job.
+// MadeToActors makes the records in the job. Parameters: events and keys.
 func MadeToActors(g *stream.Graph) error {
-	m := NewMaker()
+	m := NewMaker(stream.Param(g, "keys", 10_000))
 	records := stream.Read(g, "records", gen.Fill(stream.Param(g, "events", int64(0)), m.Fill))
 	stream.Discard(tallies(records), "nothing")
 	return nil

@@ -17,6 +17,7 @@ import (
 type PacedOptions struct {
 	Brokers   string
 	Rate      int64         // records per second
+	Keys      int           // users
 	Warm      time.Duration // not counted
 	Run       time.Duration // counted
 	Committed bool          // read what is committed only
@@ -63,7 +64,7 @@ func Pace(ctx context.Context, o PacedOptions) (l Latencies, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.Warm+o.Run+30*time.Second)
 	defer cancel()
 	go func() { received <- receive(ctx, consumer, wall, counted, end, counts, &took) }()
-	if err := send(ctx, producer, wall, begin, total, o.Rate); err != nil {
+	if err := send(ctx, producer, wall, begin, total, o.Rate, o.Keys); err != nil {
 		return l, err
 	}
 	if err := <-received; err != nil && !errors.Is(err, context.DeadlineExceeded) {
@@ -81,8 +82,8 @@ func Pace(ctx context.Context, o PacedOptions) (l Latencies, err error) {
 	return l, nil
 }
 
-func send(ctx context.Context, cl *kgo.Client, wall clock.Clock, begin, total, rate int64) error {
-	m := NewMaker()
+func send(ctx context.Context, cl *kgo.Client, wall clock.Clock, begin, total, rate int64, keys int) error {
+	m := NewMaker(keys)
 	var failed error
 	done := make(chan error, 1)
 	for i := int64(0); i < total; {

@@ -26,9 +26,6 @@ type Record struct {
 // RecordBytes is the length of every record.
 const RecordBytes = 255
 
-// Users is how many keys there are.
-const Users = 100_000
-
 // A Maker makes records by number. It is immutable and safe for concurrent use.
 type Maker struct {
 	users []string
@@ -37,10 +34,10 @@ type Maker struct {
 
 var types = [...]string{"view", "search", "add_to_cart", "checkout"}
 
-// NewMaker returns a Maker.
-func NewMaker() *Maker {
+// NewMaker returns a Maker of records of so many users, which are the keys.
+func NewMaker(users int) *Maker {
 	m := &Maker{note: strings.Repeat("the quick brown fox jumps over the lazy dog ", 6)}
-	for i := range Users {
+	for i := range users {
 		m.users = append(m.users, fmt.Sprintf("user-%06d", i))
 	}
 	return m
@@ -49,7 +46,7 @@ func NewMaker() *Maker {
 // Fill sets *r to record i.
 func (m *Maker) Fill(i int64, r *Record) {
 	x := mix(uint64(i))
-	*r = Record{ID: i, User: m.users[x%Users], Type: types[x>>20%uint64(len(types))], Product: int64(x >> 24 % 50_000),
+	*r = Record{ID: i, User: m.users[x%uint64(len(m.users))], Type: types[x>>20%uint64(len(types))], Product: int64(x >> 24 % 50_000),
 		Price: float64(x>>40%100_000) / 100, At: epoch + i*10}
 	r.Note = m.note[:120]
 }
@@ -99,8 +96,9 @@ func CreateTopic(ctx context.Context, brokers, topic string, partitions int32) e
 	return nil
 }
 
-// Load writes records 0 to n-1 into a topic, dealt to its partitions.
-func Load(ctx context.Context, brokers, topic string, n int64) error {
+// Load writes records 0 to n-1 of so many users into a topic, dealt to its
+// partitions.
+func Load(ctx context.Context, brokers, topic string, n int64, users int) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(brokers, ",")...), kgo.DefaultProduceTopic(topic),
 		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.ProducerBatchMaxBytes(900<<10), kgo.MaxBufferedRecords(200_000),
 		kgo.ProducerBatchCompression(kgo.NoCompression()))
@@ -108,7 +106,7 @@ func Load(ctx context.Context, brokers, topic string, n int64) error {
 		return err
 	}
 	defer cl.Close()
-	m := NewMaker()
+	m := NewMaker(users)
 	var mu sync.Mutex
 	var first error
 	for i := range n {

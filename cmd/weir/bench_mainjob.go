@@ -24,7 +24,7 @@ import (
 type benchMainJob struct {
 	benchFlags
 	workload, events, brokers, guarantee string
-	parallelism                          int
+	parallelism, keys                    int
 	rate                                 int64
 	interval, warm, run                  time.Duration
 	loaded                               bool
@@ -39,6 +39,7 @@ func benchMainJobCommand() *cobra.Command {
 	f.add(cmd)
 	cmd.Flags().StringVarP(&f.workload, "workload", "w", "all", strings.Join(bench.Workloads(), ", ")+", latency or all but latency")
 	cmd.Flags().StringVar(&f.events, "events", "5M", "records")
+	cmd.Flags().IntVar(&f.keys, "keys", 10_000, "users, by whom records are keyed")
 	cmd.Flags().StringVar(&f.brokers, "broker", "", "a Kafka to use (HOST:PORT,...); by default the embedded one, in a process of its own")
 	cmd.Flags().IntVarP(&f.parallelism, "parallelism", "p", 2, "subtasks of each operator")
 	cmd.Flags().DurationVar(&f.interval, "checkpoint-interval", time.Second, "time between checkpoints")
@@ -65,6 +66,7 @@ func benchPaceCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.Brokers, "broker", "", "")
 	cmd.Flags().Int64Var(&o.Rate, "rate", 10_000, "")
+	cmd.Flags().IntVar(&o.Keys, "keys", 10_000, "")
 	cmd.Flags().DurationVar(&o.Warm, "warm-up", 5*time.Second, "")
 	cmd.Flags().DurationVar(&o.Run, "duration", 20*time.Second, "")
 	cmd.Flags().BoolVar(&o.Committed, "committed", false, "")
@@ -76,7 +78,11 @@ func benchPaceCommand() *cobra.Command {
 func (f *benchMainJob) runAll(cmd *cobra.Command) (err error) {
 	n, err1 := parseCount("events", f.events)
 	budget, err2 := parseBytes("state-budget", f.budget)
-	if err := errors.Join(f.check(), err1, err2); err != nil {
+	err = errors.Join(f.check(), err1, err2)
+	if f.parallelism < 1 || f.keys < 1 || f.rate < 1 {
+		err = errors.Join(err, fmt.Errorf("--parallelism %d, --keys %d, --rate %d: want at least 1 of each", f.parallelism, f.keys, f.rate))
+	}
+	if err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -105,9 +111,9 @@ func (f *benchMainJob) runAll(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	o := bench.MainJobOptions{Workload: f.workload, Brokers: f.brokers, Kafka: kind, Events: n, Parallelism: f.parallelism, StateBudget: budget,
+	o := bench.MainJobOptions{Workload: f.workload, Brokers: f.brokers, Kafka: kind, Events: n, Keys: f.keys, Parallelism: f.parallelism, StateBudget: budget,
 		Interval: f.interval, Log: log, Rate: f.rate, Guarantee: f.guarantee, Pace: func(ctx context.Context) (l mainjob.Latencies, err error) {
-			err = runJSON(ctx, self, []string{"bench", "pace", "--broker=" + f.brokers, fmt.Sprintf("--rate=%d", f.rate),
+			err = runJSON(ctx, self, []string{"bench", "pace", "--broker=" + f.brokers, fmt.Sprintf("--rate=%d", f.rate), fmt.Sprintf("--keys=%d", f.keys),
 				"--warm-up=" + f.warm.String(), "--duration=" + f.run.String(), fmt.Sprintf("--committed=%v", f.guarantee == "exactly_once")}, &l)
 			return l, err
 		}}
@@ -134,7 +140,7 @@ func (f *benchMainJob) load(ctx context.Context, n int64) error {
 	if err := mainjob.CreateTopic(ctx, f.brokers, mainjob.Topic, 8); err != nil {
 		return err
 	}
-	return mainjob.Load(ctx, f.brokers, mainjob.Topic, n)
+	return mainjob.Load(ctx, f.brokers, mainjob.Topic, n, f.keys)
 }
 
 // each runs every workload in a process of its own.
@@ -142,7 +148,7 @@ func (f *benchMainJob) each(cmd *cobra.Command, self string) error {
 	var results []bench.MainJobResult
 	for _, w := range bench.Workloads() {
 		args := []string{"bench", "mainjob", "--workload=" + w, "--broker=" + f.brokers, "--loaded", "--output=json"}
-		for _, name := range []string{"events", "parallelism", "checkpoint-interval", "state-budget", "log"} {
+		for _, name := range []string{"events", "keys", "parallelism", "checkpoint-interval", "state-budget", "log"} {
 			args = append(args, "--"+name+"="+cmd.Flags().Lookup(name).Value.String())
 		}
 		if f.cpuProfile != "" {
