@@ -248,10 +248,7 @@ func TestFullDisk(t *testing.T) {
 	r.until("an epoch is complete again", func() bool { now, _, _ := r.epochs(); return now > c })
 	n := w.finishFeed(true)
 	r.until("all numbers are in the topic", func() bool { return w.sink.distinct() >= n })
-	if _, err := r.weir("stop", "--drain", pipeline); err != nil {
-		w.fatalf(r, "drain: %v", err)
-	}
-	r.interrupt()
+	r.drain()
 	w.mustBeClean(n)
 }
 

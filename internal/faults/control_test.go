@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -21,7 +20,7 @@ func TestWithoutTxnCheckRowsAreDoubled(t *testing.T) {
 	w.env = []string{failpoint.EnvGuards + "=" + string(failpoint.TxnCheck)}
 	savepoint, n := w.beyondSavepoint()
 	r := w.startWith(nil)
-	if _, err := r.weir("run", "-p", "2", "--checkpoint-interval", "500ms", "--restore", savepoint, filepath.Join(w.bin, "job.wj")); err != nil {
+	if _, err := r.weir("run", "-p", "2", "--checkpoint-interval", "500ms", "--restore", savepoint, filepath.Join(w.bin, pipeline+".wj")); err != nil {
 		t.Fatal(err)
 	}
 	r.until("rows are written again", func() bool { return w.sink.judge(0).Twice > 0 })
@@ -55,10 +54,7 @@ func TestWithoutAckChainStateIsLost(t *testing.T) {
 	last := w.start(failpoint.EnvSpoil + "=")
 	n := w.finishFeed(true)
 	last.until("the last numbers are in the topic", func() bool { return w.sink.has(n-1, n-w.keys) })
-	if _, err := last.weir("stop", "--drain", pipeline); err != nil {
-		w.fatalf(last, "drain: %v", err)
-	}
-	last.interrupt()
+	last.drain()
 	for _, v := range w.verdicts(n) {
 		t.Log(v)
 		if v.Lost == 0 || v.Wrong == 0 {
@@ -83,7 +79,7 @@ func TestWithoutAlignmentStateIsWrong(t *testing.T) {
 			break
 		}
 	}
-	n := w.drain()
+	n := w.finish()
 	for _, v := range w.verdicts(n) {
 		t.Log(v)
 		if v.Wrong == 0 {
@@ -110,18 +106,4 @@ func (w *world) beyondSavepoint() (savepoint string, n int64) {
 	}
 	r.interrupt()
 	return strings.TrimSpace(out), n
-}
-
-// drain ends the input, lets weir write all of it and returns how many numbers there
-// were.
-func (w *world) drain() int64 {
-	w.t.Helper()
-	n := w.finishFeed(true)
-	last := w.start()
-	last.until(fmt.Sprintf("all %d numbers are in the topic", n), func() bool { return w.sink.distinct() >= n })
-	if _, err := last.weir("stop", "--drain", pipeline); err != nil {
-		w.fatalf(last, "drain: %v", err)
-	}
-	last.interrupt()
-	return n
 }

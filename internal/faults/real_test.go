@@ -23,6 +23,8 @@ const (
 	kafkaPort = "19392"
 	s3Port    = "17270"
 	bucket    = "lake"
+
+	brokerKills = 10
 )
 
 // A deployment is a real Kafka broker and a real S3 server of our own.
@@ -143,7 +145,6 @@ func TestExactlyOnceOnRealParts(t *testing.T) {
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	p.points = all
 
-	const brokerKills = 10
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var broken atomic.Int64

@@ -12,7 +12,7 @@ import (
 
 // run starts the job on a running weir and returns the job's id.
 func (r *run) run(args ...string) (string, error) {
-	out, err := r.weir(append(append([]string{"run", "--checkpoint-interval", "500ms"}, args...), filepath.Join(r.w.bin, "job.wj"))...)
+	out, err := r.weir(append(append([]string{"run", "--checkpoint-interval", "500ms"}, args...), filepath.Join(r.w.bin, pipeline+".wj"))...)
 	return strings.TrimSpace(out), err
 }
 
@@ -42,10 +42,7 @@ func (w *world) complete(r *run, first, n int64) {
 	w.feedFrom(first, 4000, n)
 	w.finishFeed(false)
 	r.until(fmt.Sprintf("all %d numbers are in the topic", n), func() bool { return w.sink.distinct() >= n })
-	if _, err := r.weir("stop", "--drain", pipeline); err != nil {
-		w.fatalf(r, "drain: %v", err)
-	}
-	r.interrupt()
+	r.drain()
 	w.mustBeClean(n)
 }
 

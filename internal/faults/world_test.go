@@ -30,7 +30,7 @@ var built = sync.OnceValues(func() (dir string, err error) {
 	if _, err := command("", "go", "build", "-trimpath", "-o", filepath.Join(dir, "weir"), "../../cmd/weir"); err != nil {
 		return dir, err
 	}
-	_, err = command("", filepath.Join(dir, "weir"), "build", "--name", pipeline, "-o", filepath.Join(dir, "job.wj"), "./job")
+	_, err = command("", filepath.Join(dir, "weir"), "build", "--name", pipeline, "-o", filepath.Join(dir, pipeline+".wj"), "./job")
 	return dir, err
 })
 
@@ -75,16 +75,19 @@ func scriptOutput(name string, args ...string) (string, error) {
 // both.
 type world struct {
 	t       *testing.T
-	bin     string // folder of weir and job.wj
+	bin     string // folder of weir and the packs
 	dir     string // of weir
 	brokers string
 	env     []string // of every weir
 	flags   []string // of every weir dev
 	keys    int64
 	feed    *feed
-	stop    func() // ends the broker in order; nothing may be open in it
-	at      string // folder or URL of the table
-	folder  string // where a server keeps it, if at is a URL
+	sent    func() int64 // how much was put into topics
+	seen    func() int64 // how much of it has come out, for good
+	jobs    []string     // names of the pipelines, whose packs lie in bin
+	stop    func()       // ends the broker in order; nothing may be open in it
+	at      string       // folder or URL of the table
+	folder  string       // where a server keeps it, if at is a URL
 
 	patient time.Duration // for anything that must happen; 2 minutes
 	settled func() bool   // what torture waits for before it lets weir finish; nil: nothing
@@ -124,7 +127,9 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { w.log.Close() })
+	w.jobs = []string{pipeline}
 	w.sink = consume(w.t, w.brokers, "out", w.keys)
+	w.sent, w.seen = func() int64 { return w.feed.sent.Load() }, w.sink.distinct
 }
 
 // scratch is a folder that a failed test leaves behind if WEIR_FAULTS_DIR says where.
@@ -175,10 +180,14 @@ type run struct {
 	death error
 }
 
-// start starts weir dev with the job. It dies with the test.
+// start starts weir dev with its jobs. It dies with the test.
 func (w *world) start(env ...string) *run {
 	w.t.Helper()
-	return w.startWith([]string{filepath.Join(w.bin, "job.wj")}, env...)
+	var packs []string
+	for _, j := range w.jobs {
+		packs = append(packs, filepath.Join(w.bin, j+".wj"))
+	}
+	return w.startWith(packs, env...)
 }
 
 // startWith starts weir dev with some packs, or none.
