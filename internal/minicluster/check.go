@@ -115,9 +115,9 @@ func (c *checker) object(key string) []byte {
 	return b.Bytes()
 }
 
-// entry sees an entry of the log and whether it was accepted; n is the number
-// that the answer carries.
-func (c *checker) entry(b []byte, n uint64, accepted bool) {
+// entry sees an entry of the log and whether it was accepted; n and attempt are
+// the numbers that the answer carries.
+func (c *checker) entry(b []byte, n, attempt uint64, accepted bool) {
 	var e seenEntry
 	if err := json.Unmarshal(b, &e); err != nil {
 		c.s.violate("log: %v", err)
@@ -126,6 +126,10 @@ func (c *checker) entry(b []byte, n uint64, accepted bool) {
 	switch {
 	case !accepted:
 	case e.Attempt != nil:
+		if attempt <= c.attempt {
+			c.s.violate("attempt %d was handed out after %d", attempt, c.attempt)
+		}
+		c.attempt = attempt
 		c.s.stats.Attempts++
 	case e.Open != nil:
 		if n <= c.opened {
@@ -176,7 +180,7 @@ func (c *checker) readPositions(m *manifestBody, seen *seenManifest) {
 		for _, f := range p.Files {
 			seen.objects[f.Object] = true
 		}
-		for _, sp := range p.Operators["in"].Splits {
+		for _, sp := range slices.Concat(p.Operators["in"].Splits, p.Operators["more"].Splits) {
 			var k int
 			if _, err := fmt.Sscanf(sp.Split, "in-%d", &k); err != nil || k >= len(seen.positions) {
 				c.s.violate("epoch %d: split %q", m.Epoch, sp.Split)

@@ -37,10 +37,12 @@ type reader struct {
 	next int
 }
 
-func (in *input) open(n *node, env spi.Env, restored []dataflow.SplitState) (*reader, error) {
+// open takes the splits of one subtask: with two sources, the second reads the
+// last split alone.
+func (in *input) open(n *node, op dataflow.OperatorID, env spi.Env, restored []dataflow.SplitState) (*reader, error) {
 	r := &reader{in: in, n: n}
 	for k := range in.splits {
-		if !spi.OwnsSplit("in", k, env.Index, env.Parallelism) {
+		if n.s.shape.sourceOf(k) != op || !spi.OwnsSplit("in", k, env.Index, env.Parallelism) {
 			continue
 		}
 		at := 0
@@ -61,6 +63,9 @@ func (in *input) open(n *node, env spi.Env, restored []dataflow.SplitState) (*re
 func (r *reader) Splits() ([]string, int) { return r.ids, 1 }
 
 func (r *reader) Poll(b spi.Batch, max int, _ *[]spi.Rejected) (int, int, error) {
+	if r.n.at.draining {
+		return 0, 0, nil
+	}
 	for range r.own {
 		i := r.next
 		r.next = (r.next + 1) % len(r.own)
@@ -79,12 +84,16 @@ func (r *reader) Poll(b spi.Batch, max int, _ *[]spi.Rejected) (int, int, error)
 }
 
 func (r *reader) Ended() bool {
+	if r.n.at.draining {
+		return true
+	}
 	for i, k := range r.own {
 		if r.at[i] < len(r.in.splits[k]) {
 			return false
 		}
 	}
-	return r.in.sealed || r.n.at.draining
+	sh := &r.n.s.shape
+	return r.in.sealed || sh.early && len(r.own) > 0 && sh.sourceOf(r.own[0]) == secondSource && len(r.in.splits[r.own[0]]) > 0
 }
 
 func (r *reader) Snapshot() (out []dataflow.SplitState) {
@@ -104,12 +113,21 @@ func (s *sim) grow() {
 	if in.left == 0 {
 		in.sealed = true
 		s.tracef("input sealed at %d records", in.total())
+		in.wake()
+		return
 	}
 	k := s.r.IntN(len(in.splits))
+	if s.shape.early && s.shape.sourceOf(k) == secondSource && len(in.splits[k]) > 0 {
+		return // that one has ended
+	}
 	for range min(in.left, 1+s.r.IntN(6)) {
 		in.splits[k] = append(in.splits[k], uint64(s.r.IntN(s.shape.keys)))
 		in.left--
 	}
+	in.wake()
+}
+
+func (in *input) wake() {
 	for _, r := range in.readers {
 		if r.n.m != nil && !r.n.at.closed {
 			r.n.m.Wake()

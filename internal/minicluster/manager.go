@@ -118,7 +118,7 @@ func (m *manager) append(c fsm.Command) fsm.Result {
 		m.s.log.entries = append(m.s.log.entries, b)
 		r = m.machine.ApplyBytes(b)
 		m.s.tracef("log %d: %s => %v", len(m.s.log.entries), b, r.Err)
-		m.s.check.entry(b, uint64(r.Epoch), r.Err == nil)
+		m.s.check.entry(b, uint64(r.Epoch), uint64(r.Attempt), r.Err == nil)
 	}
 	m.p.touch()
 	return r
@@ -141,6 +141,9 @@ func (m *manager) tick() {
 			m.failed(control.Failed{Reason: "not ready in time"})
 		}
 	case running:
+		if m.s.shape.drain && !m.s.faults && m.s.drained != m.job.Attempt {
+			m.drain()
+		}
 		m.step(checkpoint.Tick{})
 	case halting:
 		if since > stoppedWithin {
@@ -164,6 +167,8 @@ func (m *manager) handle(msg any) {
 	switch msg := msg.(type) {
 	case func():
 		msg()
+	case request:
+		m.request()
 	case workerLost:
 		m.failed(control.Failed{Reason: "the worker is lost"})
 	case control.Ready:
@@ -185,6 +190,24 @@ func (m *manager) handle(msg any) {
 	default:
 		panic(fmt.Sprintf("minicluster: unhandled message %T", msg))
 	}
+}
+
+// request asks for a savepoint, as a user does.
+type request struct{}
+
+func (m *manager) request() {
+	if m.stage == running {
+		id := fmt.Sprint(m.s.stats.Requests)
+		m.s.stats.Requests++
+		m.step(checkpoint.Request{ID: id, Kind: checkpoint.Savepoint})
+	}
+}
+
+// drain ends the sources of the attempt, as a user does once.
+func (m *manager) drain() {
+	m.s.drained = m.job.Attempt
+	m.set(fsm.Stopping, "draining")
+	m.send(control.Drain{To: m.to()})
 }
 
 func (m *manager) beside(f func() (then func())) { m.slow = append(m.slow, f) }
@@ -326,6 +349,7 @@ func (m *manager) act(e checkpoint.Effect) {
 	case checkpoint.Fail:
 		m.failed(control.Failed{Reason: e.Reason})
 	case checkpoint.Answer:
+		m.s.asked[e.ID]++
 	case checkpoint.JobEnded:
 		m.end(ending{phase: fsm.Finished})
 	default:

@@ -104,7 +104,7 @@ func (n *node) order(f func()) { n.orders = append(n.orders, f) }
 
 // start starts the writers, then the machine.
 func (n *node) start() {
-	if n.running || n.starting {
+	if n.running || n.starting && n.s.without != StartOnce {
 		return
 	}
 	n.starting = true
@@ -236,7 +236,7 @@ func (n *node) openOp(chain *dataflow.Chain, i int, name dataflow.OperatorID, wa
 		if done {
 			return c, nil
 		}
-		r, err := n.s.input.open(n, env, splits)
+		r, err := n.s.input.open(n, name, env, splits)
 		c.Reader = r
 		return c, err
 	case op.Kind == dataflow.KindSink:

@@ -34,6 +34,8 @@ const (
 	doKillWorker
 	doKillManager
 	doCut
+	doSinksDown
+	doRequest
 	kinds
 )
 
@@ -60,6 +62,10 @@ func (s *sim) loop() {
 		if s.step == s.calm {
 			s.faults = false
 			clear(s.odds)
+			s.downTill = 0
+			if s.jm != nil && s.jm.job.Phase.Terminal() {
+				s.stats.EndedEarly++
+			}
 			s.store.Settle()
 			s.tracef("faults stop")
 		}
@@ -132,7 +138,7 @@ func (s *sim) collect() {
 			s.offer(doTick, 1, nil, 0)
 		}
 	}
-	if !s.input.sealed && (!s.faults || s.r.IntN(8) == 0) { // rows come as long as there are faults
+	if !s.input.sealed && (!s.faults || s.shape.hasty || s.r.IntN(8) == 0) { // rows come as long as there are faults
 		s.offer(doGrow, 4, nil, 0)
 	}
 	s.offerFaults()
@@ -188,8 +194,14 @@ func (s *sim) offerFaults() {
 	if s.jm != nil && s.jm.p.fuse < 0 && s.chance(s.shape.killJM) {
 		now(doKillManager)
 	}
-	if !s.w.cut && s.chance(3*s.shape.killWorker) {
+	if !s.w.cut && s.chance(2*s.shape.killWorker) {
 		now(doCut)
+	}
+	if s.jm != nil && s.chance(400) {
+		now(doRequest)
+	}
+	if s.chance(1500) {
+		now(doSinksDown)
 	}
 }
 
@@ -199,7 +211,12 @@ func (s *sim) timers() {
 		s.jm = s.newManager()
 	}
 	if s.w.cut && s.cutAt <= s.now {
-		s.died(s.w.p)
+		if s.r.IntN(2) == 0 {
+			s.died(s.w.p) // its lease ran out
+		} else {
+			s.w.cut = false
+			s.tracef("%s is reached again", s.w.p.name)
+		}
 	}
 	if s.lostAt != 0 && s.lostAt <= s.now {
 		s.lostAt = 0
@@ -379,6 +396,11 @@ func (s *sim) doOther(c choice) {
 		s.w.p.light()
 	case doKillManager:
 		s.jm.p.light()
+	case doRequest:
+		s.jm.inbox = append(s.jm.inbox, request{})
+	case doSinksDown:
+		s.downTill = s.now + int64(s.r.IntN(4*leaseMax))
+		s.tracef("the sinks do not answer until %d µs", s.downTill-1_000_000)
 	case doCut:
 		s.w.cut = true
 		s.cutAt = s.now + int64(s.r.IntN(leaseMax))

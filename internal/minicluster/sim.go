@@ -20,6 +20,7 @@ type Stats struct {
 	Epochs, Completed, Aborted   int
 	WorkerKills, ManagerKills    int
 	StoreFaults, Attempts, Swept int
+	Requests, EndedEarly         int // savepoints asked for; runs whose job ended among faults
 }
 
 // A Failure is what a run of a seed found.
@@ -67,6 +68,9 @@ type sim struct {
 	jm       *manager // nil while there is none
 	jmAt     int64
 	w        *worker
+	asked    map[string]int // requests to answers
+	downTill int64          // when the sinks are back
+	drained  dataflow.Attempt
 	lostAt   int64 // when the lease of a dead worker runs out; 0: none
 	cutAt    int64 // when that of a cut-off one does
 
@@ -121,7 +125,7 @@ func Run(o Options) (Stats, error) {
 		},
 	})
 	s.input = &input{splits: make([][]uint64, s.shape.splits), left: s.shape.records}
-	s.table, s.broker = &table{}, &broker{s: s}
+	s.table, s.broker, s.asked = &table{}, &broker{s: s}, map[string]int{}
 	s.check = newChecker(s)
 	s.up, s.down = link{s: s, name: "up"}, link{s: s, name: "down"}
 	s.calm = 1000 + s.r.IntN(2500)
@@ -180,6 +184,10 @@ type shape struct {
 	groups                int
 	par                   [3]int // source, counter, sinks; 0: drawn anew for each plan
 	split                 bool   // the sinks are chains of their own
+	two                   bool   // a second source reads the last split
+	early                 bool   // which ends after its first records
+	hasty                 bool   // the input comes at once, so that faults meet the end
+	drain                 bool   // the job is drained when the faults are over
 	rescale               bool
 	wire                  bool
 	loss                  int // control messages lost, per thousand
@@ -195,7 +203,12 @@ func drawShape(r *rand.Rand) shape {
 	for i := range sh.par {
 		sh.par[i] = 1 + r.IntN(3)
 	}
-	sh.loss = []int{0, 0, 5, 30}[r.IntN(4)]
+	if sh.splits > 1 {
+		sh.two, sh.early = r.IntN(3) == 0, r.IntN(2) == 0
+	}
+	sh.early = sh.early && sh.two
+	sh.hasty, sh.drain = r.IntN(3) == 0, r.IntN(8) == 0
+	sh.loss = []int{0, 0, 20, 80}[r.IntN(4)]
 	sh.storeFaults = []float64{0, 0.02, 0.1}[r.IntN(3)]
 	sh.killWorker = []int{150, 500, 2000}[r.IntN(3)]
 	sh.killJM = []int{150, 500, 2000}[r.IntN(3)]
@@ -221,6 +234,16 @@ func (sh *shape) options() fsm.Options {
 	return fsm.Options{Checkpoint: checkpoint.Options{Interval: sh.interval, Timeout: 12 * time.Millisecond, RepeatCommit: 3 * time.Millisecond}}
 }
 
+const firstSource, secondSource dataflow.OperatorID = "in", "more"
+
+// sourceOf returns the source that reads a split.
+func (sh *shape) sourceOf(split int) dataflow.OperatorID {
+	if sh.two && split == sh.splits-1 {
+		return secondSource
+	}
+	return firstSource
+}
+
 // plan makes the job's plan; with rescale each has its own parallelism.
 func (sh *shape) plan(s *sim) dataflow.Plan {
 	par := sh.par
@@ -234,16 +257,22 @@ func (sh *shape) plan(s *sim) dataflow.Plan {
 	}
 	g := dataflow.Graph{
 		Operators: []dataflow.Operator{
-			{Name: "in", Kind: dataflow.KindSource, Parallelism: par[0], Outputs: []string{""}, Connector: &dataflow.Connector{Kind: "topic"}},
+			{Name: firstSource, Kind: dataflow.KindSource, Parallelism: par[0], Outputs: []string{""}, Connector: &dataflow.Connector{Kind: "topic"}},
 			{Name: "count", Kind: dataflow.KindOp, Parallelism: par[1], Keyed: true, Inputs: 1, Outputs: []string{""}},
 			{Name: "table", Kind: dataflow.KindSink, Parallelism: par[2], Inputs: 1, NoChain: sh.split, Connector: &dataflow.Connector{Kind: "table"}},
 			{Name: "topic", Kind: dataflow.KindSink, Parallelism: par[2], Inputs: 1, NoChain: sh.split, Connector: &dataflow.Connector{Kind: "topic"}},
 		},
 		Edges: []dataflow.Edge{
-			{From: "in", To: "count", Exchange: dataflow.Hash},
+			{From: firstSource, To: "count", Exchange: dataflow.Hash},
 			{From: "count", To: "table", Exchange: dataflow.Forward},
 			{From: "count", To: "topic", Exchange: dataflow.Forward},
 		},
+	}
+	if sh.two {
+		more := g.Operators[0]
+		more.Name = secondSource
+		g.Operators = append(g.Operators[:1:1], append([]dataflow.Operator{more}, g.Operators[1:]...)...)
+		g.Edges = append(g.Edges, dataflow.Edge{From: secondSource, To: "count", Exchange: dataflow.Hash})
 	}
 	p, err := dataflow.MakePlan(g, 1, sh.groups)
 	if err != nil {

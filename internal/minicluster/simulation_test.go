@@ -78,6 +78,8 @@ func (s *Stats) add(o Stats) {
 	s.StoreFaults += o.StoreFaults
 	s.Attempts += o.Attempts
 	s.Swept += o.Swept
+	s.Requests += o.Requests
+	s.EndedEarly += o.EndedEarly
 }
 
 // TestSimulationFindsPlantedBugs switches each guard off in turn: at least 9 of 10

@@ -1,6 +1,9 @@
 package minicluster
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // deleting sees an object being deleted: nobody may still need it.
 func (c *checker) deleting(key string) {
@@ -126,20 +129,28 @@ func (c *checker) starting(restored uint64) {
 	}
 }
 
-// end judges what a finished job leaves.
+// end judges what a finished job leaves: every record, unless it was drained, and
+// nothing twice.
 func (c *checker) end() {
 	all := make([]int, len(c.s.input.splits))
-	count := map[uint64]int64{}
 	for k, keys := range c.s.input.splits {
 		all[k] = len(keys)
-		for _, key := range keys {
+	}
+	if c.s.drained != 0 && c.newest != nil {
+		all = c.newest.positions
+	}
+	total := 0
+	count := map[uint64]int64{}
+	for k, at := range all {
+		total += at
+		for _, key := range c.s.input.splits[k][:at] {
 			count[key]++
 		}
 	}
 	c.seen("over", 0, all)
 	for _, sink := range []string{"table", "topic"} {
-		if n := len(c.sinks[sink].visible); n != c.s.input.total() {
-			c.s.violate("%s: %d rows are visible, there were %d", sink, n, c.s.input.total())
+		if n := len(c.sinks[sink].visible); n != total {
+			c.s.violate("%s: %d rows are visible, there were %d", sink, n, total)
 		}
 	}
 	counts := map[uint64]map[int64]bool{}
@@ -152,6 +163,11 @@ func (c *checker) end() {
 				c.s.violate("table: key %d has count %d twice, or it is not in 1..%d", r.Key, r.N, count[r.Key])
 			}
 			counts[r.Key][r.N] = true
+		}
+	}
+	for id := range c.s.stats.Requests {
+		if n := c.s.asked[fmt.Sprint(id)]; n > 1 {
+			c.s.violate("request %d was answered %d times", id, n)
 		}
 	}
 }

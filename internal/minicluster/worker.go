@@ -176,6 +176,9 @@ func (a *attempt) handle(msg any) {
 				c.submit(msg.Epoch, msg.Handles)
 			}
 		}
+	case control.Drain:
+		a.draining = true
+		a.s.input.wake()
 	case control.Finished:
 		a.each(func(n *node) { n.m.Finished(msg.Epoch) })
 	case isReady:
@@ -296,6 +299,10 @@ func (c *commits) answer(e dataflow.Epoch) {
 
 // step makes one call.
 func (c *commits) step() {
+	if c.at.s.downTill > c.at.s.now {
+		c.retry = c.at.s.now + 1000
+		return
+	}
 	c.at.w.p.touch()
 	q := c.queue[0]
 	done, err := c.c.step(q.epoch, q.handles)
