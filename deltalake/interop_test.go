@@ -178,7 +178,7 @@ func interopBatch(start, n int) *Batch {
 func TestInteropHistories(t *testing.T) {
 	o := startOthers(t)
 	ctx := context.Background()
-	histories := 3
+	histories := 2
 	if n, err := strconv.Atoi(os.Getenv("WEIR_INTEROP_HISTORIES")); err == nil {
 		histories = n
 	}

@@ -32,15 +32,17 @@ func (mg *merging) file(ctx context.Context, a *AddFile, p *pairing) error {
 	for _, v := range todo {
 		hit.add(v.row)
 	}
-	if err := mg.carryOut(ctx, a, old, todo); err != nil {
-		return err
-	}
 	rw := mg.rw
 	mg.d.remove(a, rw.now)
-	if hit.count == live {
-		return nil
+	vectors := mg.s.usesVectors()
+	rest := hit
+	if vectors || hit.count == live {
+		rest = nil
 	}
-	if mg.s.usesVectors() {
+	if err := mg.carryOut(ctx, a, old, todo, rest); err != nil {
+		return err
+	}
+	if vectors && hit.count < live {
 		all := newRowSet()
 		if old != nil {
 			all = old.clone()
@@ -49,9 +51,8 @@ func (mg *merging) file(ctx context.Context, a *AddFile, p *pairing) error {
 			all.add(v.row)
 		}
 		rw.vectors = append(rw.vectors, pendingVector{a, all})
-		return nil
 	}
-	return rw.copyRest(ctx, a, old, hit)
+	return nil
 }
 
 // decide finds what happens to the rows of a narrow batch.
@@ -211,8 +212,9 @@ func (mg *merging) alone(b *Batch, first int64, alive, trows []int32, p *pairing
 	return out, nil
 }
 
-// carryOut reads a file's rows that are changed and writes what they become.
-func (mg *merging) carryOut(ctx context.Context, a *AddFile, old *rowSet, todo []verdict) error {
+// carryOut reads a file's rows that are changed and writes what they become, and
+// copies the live rows that are not in rest; nil copies none.
+func (mg *merging) carryOut(ctx context.Context, a *AddFile, old *rowSet, todo []verdict, rest *rowSet) error {
 	full := mg.s.spec.schema
 	updates := make([]func(*Batch, *Batch) (*Batch, error), len(mg.m.Clauses))
 	next := 0
@@ -223,10 +225,16 @@ func (mg *merging) carryOut(ctx context.Context, a *AddFile, old *rowSet, todo [
 		}
 		if !writes { // only deletes: no row is needed
 			mg.d.m.RowsDeleted += int64(len(todo))
-			return nil
+			if rest == nil {
+				return nil
+			}
+			return mg.rw.copyRest(ctx, a, old, rest)
 		}
 	}
-	return mg.s.readPath(ctx, a.Path, a.Size, a.PartitionValues, old, full, nil, defaultBatchRows, func(b *Batch, first int64, _ []int32) error {
+	return mg.s.readPath(ctx, a.Path, a.Size, a.PartitionValues, old, full, nil, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
+		if err := mg.rw.copyBatch(b, first, alive, rest); err != nil {
+			return err
+		}
 		byClause := map[int][]int{}
 		for ; next < len(todo) && todo[next].row < first+int64(b.Len); next++ {
 			byClause[todo[next].clause] = append(byClause[todo[next].clause], next)

@@ -338,20 +338,28 @@ func (rw *rewriter) changed(b *Batch, rows []int32) error {
 // copyRest writes the rows of a file that are neither deleted nor hit.
 func (rw *rewriter) copyRest(ctx context.Context, a *AddFile, old, hit *rowSet) error {
 	return rw.s.readPath(ctx, a.Path, a.Size, a.PartitionValues, old, rw.s.spec.schema, nil, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
-		if alive == nil {
-			alive = allRows(b.Len)
-		}
-		keep := alive[:0:0]
-		for _, r := range alive {
-			if !hit.has(first + int64(r)) {
-				keep = append(keep, r)
-			}
-		}
-		rw.d.m.RowsCopied += int64(len(keep))
-		rest := NewBatch(b.Schema)
-		rest.Gather(b, keep)
-		return rw.out.Write(rest)
+		return rw.copyBatch(b, first, alive, hit)
 	})
+}
+
+// copyBatch writes the live rows of a batch that are not hit; without hit none.
+func (rw *rewriter) copyBatch(b *Batch, first int64, alive []int32, hit *rowSet) error {
+	if hit == nil {
+		return nil
+	}
+	if alive == nil {
+		alive = allRows(b.Len)
+	}
+	keep := alive[:0:0]
+	for _, r := range alive {
+		if !hit.has(first + int64(r)) {
+			keep = append(keep, r)
+		}
+	}
+	rw.d.m.RowsCopied += int64(len(keep))
+	rest := NewBatch(b.Schema)
+	rest.Gather(b, keep)
+	return rw.out.Write(rest)
 }
 
 // writeVectors stores the new deletion vectors in one file and adds the data

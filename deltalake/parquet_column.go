@@ -14,6 +14,7 @@ type leafReader struct {
 	codec int
 	data  []byte // rest of the chunk
 	left  int64  // values that the chunk still owes
+	late  int    // rows to pass over before the next are read
 
 	dict *Vector
 	page struct {
@@ -208,6 +209,9 @@ func (l *leafReader) take(dst *Vector, k int) {
 
 // flat appends rows rows of a column without lists to dst.
 func (l *leafReader) flat(dst *Vector, rows int) error {
+	if err := l.catchUp(); err != nil {
+		return err
+	}
 	for rows > 0 {
 		p := &l.page
 		if p.at == p.slots {
@@ -241,6 +245,58 @@ func (l *leafReader) flat(dst *Vector, rows int) error {
 	return nil
 }
 
+// catchUp passes over the rows that were not wanted.
+func (l *leafReader) catchUp() error {
+	n := l.late
+	l.late = 0
+	if n == 0 {
+		return nil
+	}
+	if l.col.depth == 0 {
+		return l.skip(n)
+	}
+	_, err := l.nested(n)
+	return err
+}
+
+// skip passes over rows of a column without lists; pages that are passed over
+// whole are not unpacked.
+func (l *leafReader) skip(rows int) error {
+	for rows > 0 {
+		p := &l.page
+		if p.at < p.slots {
+			k := min(rows, p.slots-p.at)
+			values := k
+			if !p.dense {
+				values = 0
+				for _, d := range p.defs[p.at : p.at+k] {
+					if d == l.col.def {
+						values++
+					}
+				}
+			}
+			p.at += k
+			p.next += values
+			rows -= k
+			continue
+		}
+		if h, n, err := parsePageHeader(l.data); err == nil && (h.kind == 0 || h.kind == 3) && h.values <= int64(rows) && h.values <= l.left && h.packed <= int64(len(l.data)-n) {
+			l.data = l.data[int64(n)+h.packed:]
+			l.left -= h.values
+			rows -= int(h.values)
+			if l.left > 0 || rows == 0 {
+				continue
+			}
+		}
+		if ok, err := l.nextPage(); err != nil {
+			return err
+		} else if !ok {
+			return fmt.Errorf("%w: column %q has %d rows too few", errPage, l.col.name, rows)
+		}
+	}
+	return nil
+}
+
 // levels holds what one leaf contributes to a batch of nested rows.
 type leafLevels struct {
 	reps, defs []uint8 // reps is nil without lists
@@ -250,6 +306,9 @@ type leafLevels struct {
 
 // nested reads the levels and values of rows rows.
 func (l *leafReader) nested(rows int) (*leafLevels, error) {
+	if err := l.catchUp(); err != nil {
+		return nil, err
+	}
 	out := &leafLevels{}
 	if l.typ != nil {
 		out.vals = NewVector(l.typ)
@@ -371,6 +430,15 @@ func (v *Vector) appendIndexed(src *Vector, idx []int32) {
 			v.Decimals = append(v.Decimals, src.Decimals[i])
 		}
 	default:
+		size := len(v.Data)
+		for _, i := range idx {
+			size += int(src.Offsets[i+1] - src.Offsets[i])
+		}
+		if cap(v.Data) < size {
+			grown := make([]byte, len(v.Data), max(size, len(v.Data)+len(v.Data)/2))
+			copy(grown, v.Data)
+			v.Data = grown
+		}
 		for _, i := range idx {
 			v.Data = append(v.Data, src.Data[src.Offsets[i]:src.Offsets[i+1]]...)
 			v.Offsets = append(v.Offsets, int32(len(v.Data)))

@@ -59,7 +59,15 @@ func (cp *colPlan) leafTypes(types []*Type) {
 
 // next returns up to rows rows, or nil at the end of the group. Damaged pages
 // give errors, also where a decoder met them with a panic.
-func (r *groupReader) next(rows int) (cols []*Vector, n int, err error) {
+func (r *groupReader) next(rows int) ([]*Vector, int, error) {
+	cols, n, _, err := r.nextIf(rows, nil, nil)
+	return cols, n, err
+}
+
+// nextIf is next for rows of which perhaps none is wanted: it reads the columns
+// that first marks, asks wanted about them, and passes over the others where the
+// answer is no, without unpacking them.
+func (r *groupReader) nextIf(rows int, first []bool, wanted func(cols []*Vector, n int) (bool, error)) (cols []*Vector, n int, ok bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			cols, err = nil, fmt.Errorf("%w: %v at %s", errPage, p, firstLine(debug.Stack()))
@@ -67,33 +75,72 @@ func (r *groupReader) next(rows int) (cols []*Vector, n int, err error) {
 	}()
 	n = int(min(int64(rows), r.left))
 	if n == 0 {
-		return nil, 0, nil
+		return nil, 0, false, nil
 	}
 	r.left -= int64(n)
 	levels := make([]*leafLevels, len(r.leaves))
-	for i, cp := range r.plans {
-		if cp.node != nil && cp.typ.primitive() && cp.node.depth == 0 {
-			v := NewVector(cp.typ)
-			v.reserve(n)
-			if err := r.leaves[cp.leafSlot].flat(v, n); err != nil {
-				return nil, 0, err
+	cols = make([]*Vector, len(r.plans))
+	read := func(when func(i int) bool) error {
+		for i, cp := range r.plans {
+			if !when(i) {
+				continue
 			}
-			cols = append(cols, v)
-			continue
-		}
-		if cp.node != nil {
-			if err := r.need(cp, n, levels); err != nil {
-				return nil, 0, err
+			if cols[i], err = r.column(cp, n, levels); err != nil {
+				return err
 			}
 		}
-		v, err := cp.assemble(levels, 0, 0, n)
-		if err != nil {
-			return nil, 0, err
-		}
-		cols = append(cols, v)
-		_ = i
+		return nil
 	}
-	return cols, n, nil
+	if wanted == nil {
+		return cols, n, true, read(func(int) bool { return true })
+	}
+	if err := read(func(i int) bool { return first[i] }); err != nil {
+		return nil, 0, false, err
+	}
+	if ok, err = wanted(cols, n); err != nil {
+		return nil, 0, false, err
+	}
+	if ok {
+		return cols, n, true, read(func(i int) bool { return !first[i] })
+	}
+	touched := make([]bool, len(r.leaves))
+	for i, cp := range r.plans {
+		if first[i] {
+			cp.slots(touched)
+		}
+	}
+	for slot, l := range r.leaves {
+		if !touched[slot] {
+			l.late += n
+		}
+	}
+	return nil, n, false, nil
+}
+
+// slots marks the leaves that a plan reads.
+func (cp *colPlan) slots(to []bool) {
+	if cp.node == nil {
+		return
+	}
+	to[cp.first] = true
+	for _, c := range cp.children {
+		c.slots(to)
+	}
+}
+
+// column reads n rows of one column.
+func (r *groupReader) column(cp *colPlan, n int, levels []*leafLevels) (*Vector, error) {
+	if cp.node != nil && cp.typ.primitive() && cp.node.depth == 0 {
+		v := NewVector(cp.typ)
+		v.reserve(n)
+		return v, r.leaves[cp.leafSlot].flat(v, n)
+	}
+	if cp.node != nil {
+		if err := r.need(cp, n, levels); err != nil {
+			return nil, err
+		}
+	}
+	return cp.assemble(levels, 0, 0, n)
 }
 
 func firstLine(stack []byte) string {

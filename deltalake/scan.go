@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 )
 
 // ScanOptions says what to read. A zero field means its default.
@@ -257,6 +258,7 @@ func (s *Snapshot) readPath(ctx context.Context, logPath string, size int64, par
 			bySchema[i] = plans[sl]
 		}
 	}
+	lazy, wanted := lateColumns(schema, slot, constants, filter)
 	first := int64(0)
 	for g := range f.meta.groups {
 		group := &f.meta.groups[g]
@@ -274,12 +276,16 @@ func (s *Snapshot) readPath(ctx context.Context, logPath string, size int64, par
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			cols, n, err := r.next(batchRows)
+			cols, n, ok, err := r.nextIf(batchRows, lazy, wanted)
 			if err != nil {
 				return fmt.Errorf("%w (file %s)", err, path)
 			}
 			if n == 0 {
 				break
+			}
+			if !ok {
+				first += int64(n)
+				continue
 			}
 			b := &Batch{Schema: schema, Len: n, Columns: make([]*Vector, len(slot))}
 			for i, sl := range slot {
@@ -296,6 +302,41 @@ func (s *Snapshot) readPath(ctx context.Context, logPath string, size int64, par
 		}
 	}
 	return nil
+}
+
+// lateColumns decides which stored columns are read first, those of the filter,
+// and whether the others are worth reading.
+func lateColumns(schema *Schema, slot []int, constants []*Vector, filter *Expr) ([]bool, func([]*Vector, int) (bool, error)) {
+	if filter == nil {
+		return nil, nil
+	}
+	names := map[string]bool{}
+	filter.columns(names)
+	lazy := make([]bool, len(slot))
+	some := false
+	for i, sl := range slot {
+		if sl >= 0 && names[strings.ToLower(schema.Fields[i].Name)] {
+			lazy[sl] = true
+		} else if sl >= 0 {
+			some = true
+		}
+	}
+	if !some {
+		return nil, nil
+	}
+	return lazy, func(cols []*Vector, n int) (bool, error) {
+		b := &Batch{Schema: schema, Len: n, Columns: make([]*Vector, len(slot))}
+		for i, sl := range slot {
+			switch {
+			case sl >= 0:
+				b.Columns[i] = cols[sl]
+			case names[strings.ToLower(schema.Fields[i].Name)]:
+				b.Columns[i] = repeatValue(constants[i], n)
+			}
+		}
+		rows, err := filter.matches(b)
+		return len(rows) > 0, err
+	}
 }
 
 // repeatValue returns n rows of the only row of v.

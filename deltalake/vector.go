@@ -282,21 +282,33 @@ func (v *Vector) appendFrom(src *Vector, i int) {
 
 // Gather adds the given rows of src, in order; both have the same type.
 func (v *Vector) Gather(src *Vector, rows []int32) {
-	switch {
-	case src.Valid == nil && v.Valid == nil && (v.Type.Kind == KindLong || v.Type.Kind == KindTimestamp || v.Type.Kind == KindTimestampNTZ):
-		for _, i := range rows {
-			v.Longs = append(v.Longs, src.Longs[i])
-		}
-		v.Len += len(rows)
-	case src.Valid == nil && v.Valid == nil && v.Type.Kind == KindDouble:
-		for _, i := range rows {
-			v.Doubles = append(v.Doubles, src.Doubles[i])
-		}
-		v.Len += len(rows)
-	default:
+	if !v.Type.primitive() {
 		for _, i := range rows {
 			v.appendFrom(src, int(i))
 		}
+		return
+	}
+	for i := 0; i < len(rows); {
+		j := i + 1
+		for j < len(rows) && rows[j] == rows[j-1]+1 {
+			j++
+		}
+		v.appendSlots(src, int(rows[i]), int(rows[i])+j-i)
+		i = j
+	}
+}
+
+// appendSlots adds rows [lo, hi) of a primitive vector, nulls included.
+func (v *Vector) appendSlots(src *Vector, lo, hi int) {
+	if src.Valid != nil && v.Valid == nil {
+		v.Valid = make([]bool, v.Len, v.Len+hi-lo)
+		for i := range v.Valid {
+			v.Valid[i] = true
+		}
+	}
+	v.appendRun(src, lo, hi)
+	if src.Valid != nil {
+		copy(v.Valid[v.Len-(hi-lo):], src.Valid[lo:hi])
 	}
 }
 

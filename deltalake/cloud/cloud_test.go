@@ -3,7 +3,9 @@ package cloud
 import (
 	"context"
 	"crypto/rand"
+	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -36,18 +38,28 @@ func TestOpen(t *testing.T) {
 
 // A table lives on a real S3 server: the store's promises, appends, a merge.
 func TestRealS3(t *testing.T) {
-	bucket := os.Getenv("WEIR_S3_BUCKET")
-	if os.Getenv("AWS_ENDPOINT_URL") == "" || bucket == "" {
-		t.Skip("SKIPPED: AWS_ENDPOINT_URL and WEIR_S3_BUCKET do not name an S3 server and a bucket")
+	endpoint, data := os.Getenv("WEIR_S3_ENDPOINT"), os.Getenv("WEIR_S3_DATA")
+	if endpoint == "" || data == "" {
+		t.Skip("SKIPPED: WEIR_S3_ENDPOINT is not set: run deploy/real/s3.sh start; eval \"$(deploy/real/s3.sh env)\"")
 	}
+	bucket := "cloud-" + strings.ToLower(rand.Text()[:12])
+	if err := os.Mkdir(filepath.Join(data, bucket), 0o755); err != nil { // a bucket of that server
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(filepath.Join(data, bucket)); err != nil {
+			t.Error(err)
+		}
+	})
 	ctx := context.Background()
-	root := "s3://" + bucket + "/" + rand.Text()
-	s, err := Open(ctx, root+"/check")
+	query := "?endpoint=" + url.QueryEscape(endpoint)
+	root := "s3://" + bucket
+	s, err := Open(ctx, root+"/check"+query)
 	if err != nil {
 		t.Fatal(err)
 	}
 	storetest.Check(t, s)
-	if s, err = Open(ctx, root+"/table"); err != nil {
+	if s, err = Open(ctx, root+"/table"+query); err != nil {
 		t.Fatal(err)
 	}
 	schema := deltalake.NewSchema(deltalake.Col("id", deltalake.Of(deltalake.KindLong)))
