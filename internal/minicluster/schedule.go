@@ -138,7 +138,7 @@ func (s *sim) collect() {
 			s.offer(doTick, 1, nil, 0)
 		}
 	}
-	if !s.input.sealed && (!s.faults || s.shape.hasty || s.r.IntN(8) == 0) { // rows come as long as there are faults
+	if !s.input.sealed && (!s.faults || s.shape.hasty || s.r.IntN(12) == 0) { // rows come as long as there are faults
 		s.offer(doGrow, 4, nil, 0)
 	}
 	s.offerFaults()

@@ -100,14 +100,13 @@ const (
 	StartOnce            Cure = "start-once"             // a doubled Start: writers fence what they prepared
 	FailedAgain          Cure = "failed-again"           // a lost Failed: the attempt hangs for ever
 	EndedAgain           Cure = "ended-again"            // a lost Ended: the job never finishes
-	BeginOnce            Cure = "begin-once"             // a doubled Trigger: parts are forgotten, the epoch times out
 	LateDeploy           Cure = "late-deploy"            // a doubled Deploy: an attempt that is over comes back
 	CutToPart            Cure = "cut-to-part"            // a file shared by a rescale brings old rows of others
 )
 
 // Cures returns every cure.
 func Cures() []Cure {
-	return []Cure{TriggerTellsComplete, TriggerStarts, StartOnce, FailedAgain, EndedAgain, BeginOnce, LateDeploy, CutToPart}
+	return []Cure{TriggerTellsComplete, TriggerStarts, StartOnce, FailedAgain, EndedAgain, LateDeploy, CutToPart}
 }
 
 // Run runs one seed to its end. An error is a *Failure.
@@ -198,7 +197,7 @@ type shape struct {
 }
 
 func drawShape(r *rand.Rand) shape {
-	sh := shape{splits: 1 + r.IntN(4), records: 60 + r.IntN(240), keys: 1 + r.IntN(12), groups: 4 + r.IntN(12),
+	sh := shape{splits: 1 + r.IntN(4), records: 80 + r.IntN(420), keys: 1 + r.IntN(12), groups: 4 + r.IntN(12),
 		split: r.IntN(3) == 0, rescale: r.IntN(2) == 0, wire: r.IntN(4) == 0}
 	for i := range sh.par {
 		sh.par[i] = 1 + r.IntN(3)

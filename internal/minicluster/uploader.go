@@ -28,7 +28,7 @@ type place struct {
 }
 
 func (u *uploader) begin(e dataflow.Epoch) {
-	if e <= u.newest && u.a.s.without != BeginOnce {
+	if e <= u.newest {
 		return // doubled, or late
 	}
 	u.newest, u.epoch, u.parts = e, e, nil
