@@ -27,7 +27,11 @@ var built = sync.OnceValues(func() (dir string, err error) {
 	if dir, err = os.MkdirTemp("", "weir-faults-"); err != nil {
 		return "", err
 	}
-	if _, err := command("", "go", "build", "-trimpath", "-o", filepath.Join(dir, "weir"), "../../cmd/weir"); err != nil {
+	args := []string{"build", "-trimpath", "-o", filepath.Join(dir, "weir")}
+	if os.Getenv("WEIR_FAULTS_RACE") != "" {
+		args = append(args, "-race")
+	}
+	if _, err := command("", "go", append(args, "../../cmd/weir")...); err != nil {
 		return dir, err
 	}
 	_, err = command("", filepath.Join(dir, "weir"), "build", "--name", pipeline, "-o", filepath.Join(dir, pipeline+".wj"), "./job")
@@ -213,6 +217,11 @@ func (w *world) startWith(packs []string, env ...string) *run {
 	}
 	r := &run{w: w, cmd: cmd, out: out.Name(), from: end, ended: make(chan struct{})}
 	go func() { r.death = cmd.Wait(); close(r.ended) }()
+	w.t.Cleanup(func() {
+		if said := r.said(); strings.Contains(said, "DATA RACE") {
+			w.t.Errorf("weir has a data race: %s", said)
+		}
+	})
 	w.t.Cleanup(r.kill)
 	return r
 }
