@@ -30,7 +30,10 @@ func (t *Table) upkeep(ctx context.Context, s *Snapshot) error {
 	if s.version%interval != 0 {
 		return nil
 	}
-	return t.WriteCheckpoint(ctx, s)
+	if err := t.WriteCheckpoint(ctx, s); err != nil {
+		return err
+	}
+	return t.maybeCleanLog(ctx, s)
 }
 
 // WriteCheckpoint writes a Delta checkpoint of the snapshot's version and points

@@ -135,7 +135,7 @@ func (t *Table) Commit(ctx context.Context, c Commit) (*CommitResult, error) {
 			return nil, err
 		}
 		if won {
-			return t.committed(ctx, latest, actions, attempt)
+			return t.committed(ctx, &c, latest, actions, attempt)
 		}
 		if latest, err = t.advance(ctx, latest); err != nil {
 			return nil, err
@@ -298,7 +298,7 @@ func ours(actions []action, txnID string) bool {
 }
 
 // committed moves the table to the version just written and does what is due.
-func (t *Table) committed(ctx context.Context, latest *Snapshot, actions []action, attempts int) (*CommitResult, error) {
+func (t *Table) committed(ctx context.Context, c *Commit, latest *Snapshot, actions []action, attempts int) (*CommitResult, error) {
 	next := latest.fork()
 	next.version++
 	next.ict = 0
@@ -314,6 +314,9 @@ func (t *Table) committed(ctx context.Context, latest *Snapshot, actions []actio
 	t.keep(next, t.opts.Now())
 	r := &CommitResult{Version: next.version, Snapshot: next, Attempts: attempts}
 	r.Upkeep = t.upkeep(ctx, next)
+	if !c.rearranges && len(c.Adds) > 0 {
+		r.Upkeep = errors.Join(r.Upkeep, t.autoCompact(ctx, next))
+	}
 	return r, nil
 }
 

@@ -157,6 +157,8 @@ func schemaFeatures(fields []Field, add func(bool, string)) {
 		f := &fields[i]
 		_, gen := f.Metadata["delta.generationExpression"]
 		add(gen, "generatedColumns")
+		_, def := f.Metadata["CURRENT_DEFAULT"]
+		add(def, "allowColumnDefaults")
 		_, inv := f.Metadata["delta.invariants"]
 		add(inv || !f.Nullable, "invariants")
 		_, ident := f.Metadata["delta.identity.start"]

@@ -462,10 +462,11 @@ func (mg *merging) insert(clause *MergeClause, pair *Schema, pairs *Batch, n int
 		}
 		set[s.column] = true
 	}
-	for i, f := range full.Fields {
+	for i := range full.Fields {
 		if out.Columns[i] == nil {
-			out.Columns[i] = NewVector(f.Type)
-			out.Columns[i].appendNulls(n)
+			if out.Columns[i], err = full.Fields[i].defaults(n); err != nil {
+				return err
+			}
 		}
 	}
 	if err := mg.generate(out, set); err != nil {

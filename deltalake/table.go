@@ -64,6 +64,7 @@ type Table struct {
 		sync.Mutex
 		latest    *Snapshot // newest seen; never nil
 		refreshed time.Time
+		cleaned   time.Time // when old log files were last looked for
 	}
 }
 

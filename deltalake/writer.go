@@ -251,8 +251,10 @@ func (s *FileSpec) conform(b *Batch) (*Batch, error) {
 			if _, ok := f.Metadata["delta.generationExpression"]; ok {
 				generate = append(generate, i)
 			}
-			v := NewVector(f.Type)
-			v.appendNulls(b.Len)
+			v, err := f.defaults(b.Len)
+			if err != nil {
+				return nil, err
+			}
 			out.Columns[i] = v
 			continue
 		}
@@ -278,6 +280,38 @@ func (s *FileSpec) conform(b *Batch) (*Batch, error) {
 		out.Columns[i] = v
 	}
 	return out, nil
+}
+
+// defaults returns n rows of a column that the writer left out: its default
+// value, else null.
+func (f *Field) defaults(n int) (*Vector, error) {
+	v := NewVector(f.Type)
+	raw, ok := f.Metadata["CURRENT_DEFAULT"]
+	if !ok {
+		v.appendNulls(n)
+		return v, nil
+	}
+	var text string
+	err := json.Unmarshal(raw, &text)
+	var e *Expr
+	if err == nil {
+		if e, err = ParseExpr(text); err == nil {
+			e, err = e.bind(&Schema{})
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("deltalake: default of column %q: %w", f.Name, err)
+	}
+	x, err := e.eval(&Batch{Len: 1}, 0)
+	if err != nil {
+		return nil, err
+	}
+	for range n {
+		if !f.Type.primitive() && x.kind != vNull || !v.appendValue(x) {
+			return nil, fmt.Errorf("deltalake: default %s of column %q is no %s", text, f.Name, f.Type)
+		}
+	}
+	return v, nil
 }
 
 // generated computes a generated column from the others.

@@ -1,0 +1,113 @@
+package deltalake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// cleanupEvery is how often one Table looks for old log files; a look lists the
+// whole log.
+const cleanupEvery = time.Hour
+
+// maybeCleanLog deletes old log files after a Delta checkpoint, now and then.
+func (t *Table) maybeCleanLog(ctx context.Context, s *Snapshot) error {
+	if strings.EqualFold(s.property("delta.enableExpiredLogCleanup", ""), "false") {
+		return nil
+	}
+	now := t.opts.Now()
+	t.mu.Lock()
+	due := now.Sub(t.mu.cleaned) >= cleanupEvery
+	if due {
+		t.mu.cleaned = now
+	}
+	t.mu.Unlock()
+	if !due {
+		return nil
+	}
+	_, err := t.CleanLog(ctx, s)
+	return err
+}
+
+// logRetention is how long commits stay readable.
+func (s *Snapshot) logRetention() time.Duration {
+	if d, err := parseInterval(s.property("delta.logRetentionDuration", "")); err == nil {
+		return d
+	}
+	return 30 * 24 * time.Hour
+}
+
+// CleanLog deletes commits, checkpoints and checksums that are older than
+// delta.logRetentionDuration and that no version within it needs: those before the
+// newest complete Delta checkpoint of that age. It returns how many files went.
+func (t *Table) CleanLog(ctx context.Context, s *Snapshot) (int, error) {
+	files, err := listLog(ctx, t.store, 0)
+	if err != nil {
+		return 0, err
+	}
+	cutoff := t.opts.Now().Add(-s.logRetention())
+	expired := int64(-1) // all commits up to it are old
+	for i := range files {
+		if f := &files[i]; f.kind == logCommit {
+			if !f.info.Modified.Before(cutoff) {
+				break
+			}
+			expired = f.version
+		}
+	}
+	// The newest version must stay whole even when all of it is old.
+	base := bestCheckpoint(files, min(expired, s.version), nil)
+	if len(base) == 0 {
+		return 0, nil
+	}
+	// A checkpoint that cannot be read must not be what is left.
+	probe := &Snapshot{table: t, files: newFileMap[*AddFile](), removes: newFileMap[*RemoveFile](), txns: map[string]Txn{}, domains: map[string]DomainMetadata{}}
+	if err := t.readCheckpoint(ctx, probe, base); err != nil {
+		return 0, err
+	}
+	n := 0
+	for i := range files {
+		f := &files[i]
+		first := f.version
+		if f.kind == logCompaction {
+			first = f.first
+		}
+		if first >= base[0].version || !f.info.Modified.Before(cutoff) {
+			continue
+		}
+		if err := t.store.Delete(ctx, f.info.Path); err != nil {
+			return n, fmt.Errorf("deltalake: clean log: %w", err)
+		}
+		n++
+	}
+	return n, nil
+}
+
+// autoCompact runs Optimize where delta.autoOptimize.autoCompact asks for it and a
+// partition has gathered many small files.
+func (t *Table) autoCompact(ctx context.Context, s *Snapshot) error {
+	if !strings.EqualFold(s.property("delta.autoOptimize.autoCompact", ""), "true") || s.version%10 != 0 {
+		return nil
+	}
+	const many, small = 50, 16 << 20
+	count := map[string]int{}
+	due := false
+	for a := range s.files.all() {
+		if a.Size < small {
+			k := partitionKey(a.PartitionValues)
+			count[k]++
+			due = due || count[k] >= many
+		}
+	}
+	if !due {
+		return nil
+	}
+	_, err := t.Optimize(ctx, OptimizeOptions{TargetBytes: min(targetBytes(s.metadata), 128<<20)})
+	var conflict *ConflictError
+	if errors.As(err, &conflict) {
+		return nil // another writer was there; the next round tries again
+	}
+	return err
+}
