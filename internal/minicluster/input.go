@@ -3,6 +3,7 @@ package minicluster
 import (
 	"encoding/binary"
 	"fmt"
+	"unsafe"
 
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/stream/spi"
@@ -71,14 +72,18 @@ func (r *reader) Poll(b spi.Batch, max int, _ *[]spi.Rejected) (int, int, error)
 		r.next = (r.next + 1) % len(r.own)
 		k := r.own[i]
 		n := min(max, len(r.in.splits[k])-r.at[i], 1+r.n.s.r.IntN(8))
-		for range n {
+		if n <= 0 {
+			continue
+		}
+		first := b.Len()
+		fresh := unsafe.Slice((*row)(b.Extend(n)), n)
+		for j := range fresh {
 			at := r.at[i]
-			b.(*batch).push(row{ID: rowID(k, at), Key: r.in.splits[k][at]}, int64(at))
+			fresh[j] = row{ID: rowID(k, at), Key: r.in.splits[k][at]}
+			b.Head().Times[first+j] = int64(at)
 			r.at[i]++
 		}
-		if n > 0 {
-			return i, n, nil
-		}
+		return i, n, nil
 	}
 	return 0, 0, nil
 }
@@ -98,7 +103,7 @@ func (r *reader) Ended() bool {
 
 func (r *reader) Snapshot() (out []dataflow.SplitState) {
 	for i, id := range r.ids {
-		out = append(out, dataflow.SplitState{Split: id, Position: binary.BigEndian.AppendUint64(nil, uint64(r.at[i]))})
+		out = append(out, dataflow.SplitState{Split: id, Position: position(r.at[i])})
 	}
 	return out
 }

@@ -171,7 +171,9 @@ func (n *node) open() error {
 		}
 		cfg.Ops = append(cfg.Ops, op)
 	}
-	n.wire(chain, &cfg)
+	if err := n.wire(chain, &cfg); err != nil {
+		return err
+	}
 	var err error
 	n.m, err = subtask.New(cfg)
 	s.tracef("%s opened", n.id)
@@ -230,6 +232,12 @@ func (n *node) openOp(chain *dataflow.Chain, i int, name dataflow.OperatorID, wa
 	switch {
 	case op.Kind == dataflow.KindSource:
 		c.Source = &stamper{}
+		if job := n.s.shape.job; job != nil {
+			var err error
+			if c.Source, err = job.NewSource(name); err != nil {
+				return c, err
+			}
+		}
 		if done && n.id.Index == 0 {
 			c.Splits = splits
 		}
@@ -241,6 +249,17 @@ func (n *node) openOp(chain *dataflow.Chain, i int, name dataflow.OperatorID, wa
 		return c, err
 	case op.Kind == dataflow.KindSink:
 		return n.openSink(c, op, env, writers)
+	}
+	if job := n.s.shape.job; job != nil {
+		var err error
+		c.Runner, err = job.NewRunner(name)
+		c.State = n.at.state
+		for _, p := range was {
+			if st, ok := p.Operators[name]; ok && p.Subtask.Index == n.id.Index {
+				c.Extra = st.Extra
+			}
+		}
+		return c, err
 	}
 	c.Runner = &counter{}
 	return c, nil
@@ -281,7 +300,7 @@ func (*startable) Start(context.Context) error { return nil }
 
 func (*startable) Close() error { return nil }
 
-func (n *node) wire(chain *dataflow.Chain, cfg *subtask.Config) {
+func (n *node) wire(chain *dataflow.Chain, cfg *subtask.Config) error {
 	p := &n.at.deploy.Plan
 	for _, ch := range p.Inputs(n.id) {
 		pe := p.Edges[ch.Edge]
@@ -297,12 +316,19 @@ func (n *node) wire(chain *dataflow.Chain, cfg *subtask.Config) {
 		o := subtask.Out{Edge: ch.Edge, Op: slices.Index(chain.Operators, e.From), Port: e.Port, Exchange: e.Exchange, Channels: []dataflow.ChannelID{ch}}
 		if e.Exchange == dataflow.Hash {
 			o.Router = router{p.KeyGroups}
+			if job := n.s.shape.job; job != nil {
+				var err error
+				if o.Router, err = job.NewRouter(pe.Edge); err != nil {
+					return err
+				}
+			}
 			for g := range p.KeyGroups {
 				o.Owner = append(o.Owner, int32(dataflow.OwnerOf(g, p.KeyGroups, p.Chain(pe.To).Parallelism)))
 			}
 		}
 		cfg.Outs = append(cfg.Outs, o)
 	}
+	return nil
 }
 
 // connect finds the other ends of the channels.

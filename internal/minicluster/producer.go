@@ -101,7 +101,7 @@ func (w *topicWriter) Write(b spi.Batch, from int) (int, error) {
 	if w.open == nil {
 		w.take()
 	}
-	w.outbox = append(w.outbox, b.(*batch).rows[from:]...)
+	w.outbox = append(w.outbox, rowsOf(b)[from:]...)
 	if w.n.s.r.IntN(2) == 0 {
 		w.failure = w.produce(w.open, &w.outbox)
 	}

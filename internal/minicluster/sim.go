@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/weirstream/weir/internal/control"
 	"github.com/weirstream/weir/internal/objstore"
 	"github.com/weirstream/weir/jobmanager/fsm"
+	"github.com/weirstream/weir/stream/spi"
 )
 
 // Stats count what a run met.
@@ -181,12 +183,13 @@ func (s *sim) carry(m control.Message) control.Message {
 type shape struct {
 	splits, records, keys int
 	groups                int
-	par                   [3]int // source, counter, sinks; 0: drawn anew for each plan
-	split                 bool   // the sinks are chains of their own
-	two                   bool   // a second source reads the last split
-	early                 bool   // which ends after its first records
-	hasty                 bool   // the input comes at once, so that faults meet the end
-	drain                 bool   // the job is drained when the faults are over
+	par                   [3]int  // source, counter, sinks; 0: drawn anew for each plan
+	job                   spi.Job // the actors of a user; nil: the counter
+	split                 bool    // the sinks are chains of their own
+	two                   bool    // a second source reads the last split
+	early                 bool    // which ends after its first records
+	hasty                 bool    // the input comes at once, so that faults meet the end
+	drain                 bool    // the job is drained when the faults are over
 	rescale               bool
 	wire                  bool
 	loss                  int // control messages lost, per thousand
@@ -206,6 +209,13 @@ func drawShape(r *rand.Rand) shape {
 		sh.two, sh.early = r.IntN(3) == 0, r.IntN(2) == 0
 	}
 	sh.early = sh.early && sh.two
+	if r.IntN(3) == 0 && !sh.two {
+		job, err := buildActors()
+		if err != nil {
+			panic(err)
+		}
+		sh.job = job
+	}
 	sh.hasty, sh.drain = r.IntN(3) == 0, r.IntN(8) == 0
 	sh.loss = []int{0, 0, 20, 80}[r.IntN(4)]
 	sh.storeFaults = []float64{0, 0.02, 0.1}[r.IntN(3)]
@@ -272,6 +282,15 @@ func (sh *shape) plan(s *sim) dataflow.Plan {
 		more.Name = secondSource
 		g.Operators = append(g.Operators[:1:1], append([]dataflow.Operator{more}, g.Operators[1:]...)...)
 		g.Edges = append(g.Edges, dataflow.Edge{From: secondSource, To: "count", Exchange: dataflow.Hash})
+	}
+	if sh.job != nil {
+		mine := g
+		g = sh.job.Graph()
+		g.Operators = slices.Clone(g.Operators)
+		for i := range g.Operators {
+			op, want := &g.Operators[i], mine.Operator(g.Operators[i].Name)
+			op.Parallelism, op.NoChain = want.Parallelism, want.NoChain
+		}
 	}
 	p, err := dataflow.MakePlan(g, 1, sh.groups)
 	if err != nil {

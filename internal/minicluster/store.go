@@ -73,14 +73,23 @@ func (st *store) path(ref dataflow.FileRef) string {
 	return fmt.Sprintf("%s/%d-%d-%s", st.dir, ref.Epoch, ref.Seq, ref.Object)
 }
 
+// parseFile reads rows: length of the key, of the value (gone: none), key, value.
 func parseFile(b []byte) (rows []pair) {
 	for len(b) > 0 {
 		n, m := int(b[0]), int(b[1])
-		rows = append(rows, pair{b[2 : 2+n], b[2+n : 2+n+m]})
+		p := pair{key: b[2 : 2+n]}
+		if m == gone {
+			m = 0
+		} else {
+			p.value = b[2+n : 2+n+m]
+		}
+		rows = append(rows, p)
 		b = b[2+n+m:]
 	}
 	return rows
 }
+
+const gone = 255
 
 func (st *store) Load(_ []uint64, keys [][]byte, got func(i int, row []byte) error) error {
 	for i, k := range keys {
@@ -100,9 +109,25 @@ func (st *store) get(key []byte) []byte {
 	return nil
 }
 
-// Scan is not used by the counter.
+// Scan yields the newest version of every row in [from, to).
 func (st *store) Scan(from, to []byte) iter.Seq2[[]byte, []byte] {
-	return func(func([]byte, []byte) bool) {}
+	var all []pair
+	for _, f := range slices.Backward(st.chain) {
+		for _, p := range f.rows {
+			if bytes.Compare(p.key, from) >= 0 && bytes.Compare(p.key, to) < 0 {
+				all = append(all, p)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
+	all = slices.CompactFunc(all, func(a, b pair) bool { return bytes.Equal(a.key, b.key) })
+	return func(yield func([]byte, []byte) bool) {
+		for _, p := range all {
+			if p.value != nil && !yield(p.key, p.value) {
+				return
+			}
+		}
+	}
 }
 
 func (st *store) ScanErr() error { return nil }
@@ -135,6 +160,11 @@ func (st *store) writeEpoch(e dataflow.Epoch, seq int, frozen []spi.Frozen) erro
 	}
 	var rows []pair
 	for _, f := range frozen {
+		for _, d := range f.Drops() { // a range is dropped row by row
+			for k := range st.Scan(d.From, d.To) {
+				rows = append(rows, pair{key: bytes.Clone(k)})
+			}
+		}
 		err := f.Rows(func(k, v []byte) bool {
 			rows = append(rows, pair{bytes.Clone(k), bytes.Clone(v)})
 			return true
@@ -143,6 +173,9 @@ func (st *store) writeEpoch(e dataflow.Epoch, seq int, frozen []spi.Frozen) erro
 			return err
 		}
 	}
+	slices.SortStableFunc(rows, func(a, b pair) int { return bytes.Compare(b.key, a.key) })
+	slices.Reverse(rows) // of one key the row comes first, then its drop
+	rows = slices.CompactFunc(rows, func(a, b pair) bool { return bytes.Equal(a.key, b.key) })
 	st.add(len(st.chain), len(st.chain), e, seq, rows)
 	if len(st.chain) > 2 && s.r.IntN(4) == 0 {
 		st.merge()
@@ -154,7 +187,11 @@ func (st *store) writeEpoch(e dataflow.Epoch, seq int, frozen []spi.Frozen) erro
 func (st *store) add(from, to int, e dataflow.Epoch, seq int, rows []pair) {
 	var b []byte
 	for _, r := range rows {
-		b = append(b, byte(len(r.key)), byte(len(r.value)))
+		n := len(r.value)
+		if r.value == nil {
+			n = gone
+		}
+		b = append(b, byte(len(r.key)), byte(n))
 		b = append(append(b, r.key...), r.value...)
 	}
 	st.merges++

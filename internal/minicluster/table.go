@@ -65,7 +65,7 @@ func (w *tableWriter) Write(b spi.Batch, from int) (int, error) {
 		w.n.wakeLater()
 		return 0, nil // its buffers are full
 	}
-	w.rows = append(w.rows, b.(*batch).rows[from:]...)
+	w.rows = append(w.rows, rowsOf(b)[from:]...)
 	return b.Len() - from, nil
 }
 

@@ -52,10 +52,10 @@ func (c *checker) visible(sink string, epoch uint64, rows []row) {
 		if sink == "table" && !c.ordered() {
 			continue
 		}
-		if r.N != v.last[r.Key]+1 && c.ordered() {
-			c.s.violate("%s: key %d is at %d, then comes %d", sink, r.Key, v.last[r.Key], r.N)
+		v.last[r.Key]++
+		if want := c.s.shape.nth(v.last[r.Key]); r.N != want && c.ordered() {
+			c.s.violate("%s: key %d should come to %d and comes to %d", sink, r.Key, want, r.N)
 		}
-		v.last[r.Key] = r.N
 	}
 }
 
@@ -153,16 +153,22 @@ func (c *checker) end() {
 			c.s.violate("%s: %d rows are visible, there were %d", sink, n, total)
 		}
 	}
-	counts := map[uint64]map[int64]bool{}
+	counts := map[[2]uint64]int{} // by key and count
 	for _, v := range c.s.table.log {
 		for _, r := range v.rows {
-			if counts[r.Key] == nil {
-				counts[r.Key] = map[int64]bool{}
+			counts[[2]uint64{r.Key, uint64(r.N)}]++
+		}
+	}
+	for key := range uint64(c.s.shape.keys) {
+		for i := range count[key] {
+			counts[[2]uint64{key, uint64(c.s.shape.nth(i + 1))}]--
+		}
+	}
+	for key := range uint64(c.s.shape.keys) {
+		for n := range uint64(count[key] + 2) {
+			if d := counts[[2]uint64{key, n}]; d != 0 {
+				c.s.violate("table: key %d comes to %d %+d times too often", key, n, d)
 			}
-			if counts[r.Key][r.N] || r.N < 1 || r.N > count[r.Key] {
-				c.s.violate("table: key %d has count %d twice, or it is not in 1..%d", r.Key, r.N, count[r.Key])
-			}
-			counts[r.Key][r.N] = true
 		}
 	}
 	for id := range c.s.stats.Requests {

@@ -88,6 +88,7 @@ type attempt struct {
 	closed  bool
 	started bool
 
+	states   []stateCodec // of the kernel
 	draining bool
 	batch    int
 	window   channel.Window
@@ -113,6 +114,15 @@ func newAttempt(w *worker, d control.Deploy) *attempt {
 		window: channel.Window{Rows: int64(1 + s.r.IntN(24)), Bytes: int64(50 + s.r.IntN(2000))}}
 	if s.r.IntN(3) == 0 {
 		a.budget = int64(slotBytes * (2 + s.r.IntN(12)))
+	}
+	if s.shape.job != nil {
+		var err error
+		if a.states, err = compileStates(s.shape.job, d.States); err != nil {
+			s.violate("states: %v", err)
+		}
+		if a.budget < 1<<20 {
+			a.budget = int64(1024 * (1 + s.r.IntN(16)))
+		}
 	}
 	a.up.a, a.up.places = a, map[string]place{}
 	for _, id := range d.Subtasks {
@@ -184,7 +194,11 @@ func (a *attempt) handle(msg any) {
 	case isReady:
 		a.ready[msg.subtask] = true
 		if len(a.ready) == len(a.deploy.Subtasks) {
-			a.w.send(control.Ready{To: a.deploy.To, States: a.deploy.States})
+			ready := control.Ready{To: a.deploy.To}
+			for _, c := range a.states {
+				ready.States = append(ready.States, c.info)
+			}
+			a.w.send(ready)
 		}
 	case isAcked:
 		a.up.acked(msg)
