@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -68,16 +69,29 @@ func Commit() string {
 
 // cpuTime returns the CPU time that this process has used.
 func cpuTime() time.Duration {
-	u := usage()
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// peakRSS returns the most memory that this process has had resident, in bytes.
-func peakRSS() int64 { return usage().Maxrss << 10 }
-
-func usage() (u syscall.Rusage) {
+	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		panic(fmt.Sprintf("bench: getrusage: %v", err)) // cannot fail for one's own process
 	}
-	return u
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// peakRSS returns the most memory that this process has had resident, in bytes; 0
+// where the kernel does not say. What getrusage says may be the parent's.
+func peakRSS() int64 {
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if rest, ok := strings.CutPrefix(s.Text(), "VmHWM:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, "kB")), 10, 64)
+			if err != nil {
+				return 0
+			}
+			return kib << 10
+		}
+	}
+	return 0
 }
