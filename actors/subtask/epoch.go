@@ -57,7 +57,13 @@ type cut struct {
 type writerState struct {
 	state []byte // Prepared.Writer of the last successful Prepare
 	last  bool   // Prepare(last) succeeded: nothing follows
+
+	refused int // Prepares that failed since one succeeded
 }
+
+// prepareTries is how many epochs in a row a sink may refuse before the attempt
+// fails: a writer says in Write that it is broken, but no row may come any more.
+const prepareTries = 3
 
 // Trigger orders a barrier. A source, and a subtask whose inputs have ended, cut
 // at once; another waits for its inputs and cuts without them only if they end.
@@ -286,8 +292,14 @@ func (m *Machine) Prepared(op int, e dataflow.Epoch, p spi.Prepared, err error) 
 			m.fail(op, err)
 			return
 		}
+		if o.writer.refused++; o.writer.refused >= prepareTries {
+			// A writer that lost rows it was given can only refuse: restore.
+			m.fail(op, fmt.Errorf("it could not prepare %d epochs in a row: %w", o.writer.refused, err))
+			return
+		}
 		m.declineCut(c, fmt.Errorf("operator %q: prepare: %w", o.cfg.Name, err))
 	} else {
+		o.writer.refused = 0
 		for k, h := range p.Handles {
 			m.handles = append(m.handles, held{CommitHandle: dataflow.CommitHandle{
 				Sink: o.cfg.Name, Subtask: m.cfg.Subtask.Index, Epoch: e, Seq: k, Data: h,

@@ -115,6 +115,9 @@ func (w *topicWriter) produce(p *producer, rows *[]row) error {
 		p.pid, p.pepoch = w.n.s.broker.init(p.id)
 		p.client = true
 	}
+	if w.n.s.chance(150) {
+		return fmt.Errorf("topic: %s: %w", p.id, errLost) // records are lost: the attempt fails
+	}
 	for len(*rows) > 0 {
 		w.n.at.w.p.touch()
 		if err := w.n.s.broker.produce(p.id, p.pid, p.pepoch, (*rows)[0]); err != nil {
