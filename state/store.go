@@ -208,13 +208,17 @@ func Open(o Options) (*Store, error) {
 
 func (s *Store) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		Cache:                 s.opts.Shared.cache,
-		FileCache:             s.opts.Shared.files,
-		FS:                    s.fs,
-		FormatMajorVersion:    storeFormat,
-		DisableWAL:            true,
-		MemTableSize:          256 << 10, // never used
-		L0CompactionThreshold: 4,
+		Cache:              s.opts.Shared.cache,
+		FileCache:          s.opts.Shared.files,
+		FS:                 s.fs,
+		FormatMajorVersion: storeFormat,
+		DisableWAL:         true,
+		MemTableSize:       256 << 10, // never used
+		// Epoch files arrive far more often than memtables would be flushed, and our own
+		// filter answers most absent keys: more sublevels cost few reads and save much
+		// rewriting (Nexmark q20, 10 M events: 434 to 609 K events per CPU second).
+		L0CompactionThreshold: 12,
+		LBaseMaxBytes:         512 << 20,
 		L0StopWritesThreshold: 1 << 30, // nothing is ever written but by ingestion
 		Logger:                pebbleLog{s.opts.Log},
 		// The scheduler of the worker decides; this is what one store may have.
