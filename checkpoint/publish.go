@@ -73,14 +73,14 @@ func putOnce(ctx context.Context, s objstore.Store, key string, b []byte) error 
 	return last
 }
 
-// Load reads the manifest that ref names and compares its hash.
+// Load reads the manifest that ref names and compares its hash. A *CorruptError
+// says that other bytes were read; that the store does not answer is no such thing.
 func Load(ctx context.Context, s objstore.Store, ref Ref) (*Manifest, error) {
 	var last error
-	for range publishTries {
+	for try := range publishTries {
 		b, err := objstore.ReadAll(ctx, s, ref.Key)
 		if err != nil {
-			last = err
-			if objstore.Retryable(err) && ctx.Err() == nil {
+			if objstore.Retryable(err) && ctx.Err() == nil && try < publishTries-1 {
 				continue
 			}
 			return nil, fmt.Errorf("checkpoint: manifest %s: %w", ref.Key, err)

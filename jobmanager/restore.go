@@ -98,10 +98,10 @@ func (d *driver) passOver() error {
 		return fmt.Errorf("there is no checkpoint before epoch %d to fall back to", ref.Epoch)
 	}
 	man, err := checkpoint.Load(d.ctx, d.m.opts.Store, *ref)
-	if err != nil && !objstore.Retryable(err) {
-		man = nil // the manifest itself is damaged: nobody knows what it committed
+	if err != nil && objstore.Retryable(err) {
+		return nil // the restart meets the object again, when the store answers
 	}
-	if !allAtLeastOnce(&j.Plan.Graph) {
+	if !allAtLeastOnce(&j.Plan.Graph) { // a manifest that is damaged itself does not say what it committed
 		if man == nil || len(checkpoint.HandlesOf(man.Parts)) > 0 {
 			return fmt.Errorf("epoch %d may already be committed to a sink, so falling back to epoch %d would double its output: restore the object, or start a savepoint of a copy of the tables", ref.Epoch, p.Epochs[i-1].Epoch)
 		}

@@ -35,6 +35,7 @@ const (
 	doKillManager
 	doCut
 	doSinksDown
+	doStoreDown
 	doRequest
 	kinds
 )
@@ -62,7 +63,8 @@ func (s *sim) loop() {
 		if s.step == s.calm {
 			s.faults = false
 			clear(s.odds)
-			s.downTill = 0
+			s.downTill, s.storeTill = 0, 0
+			s.store.Down(false)
 			if s.jm != nil && s.jm.job.Phase.Terminal() {
 				s.stats.EndedEarly++
 			}
@@ -203,6 +205,9 @@ func (s *sim) offerFaults() {
 	if s.chance(1500) {
 		now(doSinksDown)
 	}
+	if s.storeTill == 0 && s.chance(2000) {
+		now(doStoreDown)
+	}
 }
 
 // timers does what the clock alone decides.
@@ -217,6 +222,10 @@ func (s *sim) timers() {
 			s.w.cut = false
 			s.tracef("%s is reached again", s.w.p.name)
 		}
+	}
+	if s.storeTill != 0 && s.storeTill <= s.now {
+		s.storeTill = 0
+		s.store.Down(false)
 	}
 	if s.lostAt != 0 && s.lostAt <= s.now {
 		s.lostAt = 0
@@ -245,6 +254,7 @@ func (s *sim) sleep() bool {
 		wish(s.jmAt)
 	}
 	wish(s.lostAt)
+	wish(s.storeTill)
 	if s.w.cut {
 		wish(s.cutAt)
 	}
@@ -401,6 +411,10 @@ func (s *sim) doOther(c choice) {
 	case doSinksDown:
 		s.downTill = s.now + int64(s.r.IntN(4*leaseMax))
 		s.tracef("the sinks do not answer until %d µs", s.downTill-1_000_000)
+	case doStoreDown:
+		s.storeTill = s.now + int64(s.r.IntN(2*leaseMax))
+		s.store.Down(true)
+		s.tracef("the object store does not answer until %d µs", s.storeTill-1_000_000)
 	case doCut:
 		s.w.cut = true
 		s.cutAt = s.now + int64(s.r.IntN(leaseMax))

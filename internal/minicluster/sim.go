@@ -66,15 +66,16 @@ type sim struct {
 	uuids  int
 	starts int // processes
 
-	up, down link
-	jm       *manager // nil while there is none
-	jmAt     int64
-	w        *worker
-	asked    map[string]int // requests to answers
-	downTill int64          // when the sinks are back
-	drained  dataflow.Attempt
-	lostAt   int64 // when the lease of a dead worker runs out; 0: none
-	cutAt    int64 // when that of a cut-off one does
+	up, down  link
+	jm        *manager // nil while there is none
+	jmAt      int64
+	w         *worker
+	asked     map[string]int // requests to answers
+	downTill  int64          // when the sinks are back
+	storeTill int64          // when the object store is; 0: it is
+	drained   dataflow.Attempt
+	lostAt    int64 // when the lease of a dead worker runs out; 0: none
+	cutAt     int64 // when that of a cut-off one does
 
 	choices []choice
 	without Cure

@@ -108,10 +108,13 @@ func TestSimulationFindsPlantedBugs(t *testing.T) {
 }
 
 // TestSimulationSearchesCures prints, with WEIR_SIM_CURES=n, how many of n seeds
-// need each cure, and the first that does.
+// need each cure (or that of WEIR_SIM_CURE), and the first that does.
 func TestSimulationSearchesCures(t *testing.T) {
 	n := number(t, "WEIR_SIM_CURES", 0)
 	for _, c := range Cures() {
+		if only := os.Getenv("WEIR_SIM_CURE"); only != "" && string(c) != only {
+			continue
+		}
 		found, first, what := 0, uint64(0), ""
 		for seed := uint64(1); seed <= n; seed++ {
 			if _, err := Run(Options{Seed: seed, Without: c}); err != nil {
