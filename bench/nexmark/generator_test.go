@@ -1,6 +1,7 @@
 package nexmark
 
 import (
+	"reflect"
 	"syscall"
 	"testing"
 	"time"
@@ -87,5 +88,27 @@ func TestModel(t *testing.T) {
 		if d := tt.got / tt.want; d < 0.98 || d > 1.02 {
 			t.Errorf("%s: %.3f, want about %.3f", tt.name, tt.got, tt.want)
 		}
+	}
+}
+
+// Event i is the same whoever makes it and in whatever order, and differs by seed.
+func TestSplits(t *testing.T) {
+	a, b, c := NewGenerator(Config{Seed: 7}), NewGenerator(Config{Seed: 7}), NewGenerator(Config{Seed: 8})
+	differ := 0
+	for i := range int64(5000) {
+		var x, y, z Event
+		a.Fill(i, &x)
+		b.Fill(4999-i, new(Event)) // another order
+		b.Fill(i, &y)
+		c.Fill(i, &z)
+		if !reflect.DeepEqual(x, y) {
+			t.Fatalf("event %d is %+v and %+v", i, x, y)
+		}
+		if !reflect.DeepEqual(x, z) {
+			differ++
+		}
+	}
+	if differ < 4900 {
+		t.Errorf("%d of 5000 events differ by seed", differ)
 	}
 }
