@@ -55,11 +55,12 @@ func (t *Table) readSidecar(ctx context.Context, s *Snapshot, path string, size 
 	return t.readParquetCheckpoint(ctx, s, path, size, false)
 }
 
-// readFields are the columns of any checkpoint that replay needs.
+// readFields are the columns of any checkpoint that replay needs, and those of V2.
 func readFields() []Field {
 	fields := checkpointFields()
 	str, long := Of(KindString), Of(KindLong)
-	return append(fields, Col("sidecar", StructOf(Col("path", str), Col("sizeInBytes", long))))
+	return append(fields, Col("sidecar", StructOf(Col("path", str), Col("sizeInBytes", long), Col("modificationTime", long),
+		Col("tags", &Type{Kind: KindMap, Key: str, Elem: str, ContainsNull: true}))))
 }
 
 func (t *Table) readParquetCheckpoint(ctx context.Context, s *Snapshot, path string, size int64, sidecars bool) error {

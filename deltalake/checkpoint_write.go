@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // upkeep does what a commit makes due: a Delta checkpoint at every interval.
@@ -42,12 +44,16 @@ func (t *Table) WriteCheckpoint(ctx context.Context, s *Snapshot) error {
 	if err := s.protocol.checkWrite(); err != nil {
 		return err
 	}
+	v2 := s.metadata.Configuration["delta.checkpointPolicy"] == "v2" && s.protocol.hasWriter("v2Checkpoint")
 	path := fmt.Sprintf("%s%020d.checkpoint.parquet", logDir, s.version)
+	if v2 {
+		path = fmt.Sprintf("%s%020d.checkpoint.%s.parquet", logDir, s.version, uuid.NewString())
+	}
 	out, err := t.store.Create(ctx, path)
 	if err != nil {
 		return fmt.Errorf("deltalake: checkpoint: %w", err)
 	}
-	size, n, err := s.writeCheckpoint(out, t.opts.Now())
+	size, n, err := s.writeCheckpoint(out, t.opts.Now(), v2)
 	if err != nil {
 		return errors.Join(fmt.Errorf("deltalake: checkpoint: %w", err), out.Abort())
 	}
@@ -125,15 +131,26 @@ func (r *checkpointRows) flush() error {
 	return err
 }
 
-// writeCheckpoint streams the snapshot's state in bounded memory.
-func (s *Snapshot) writeCheckpoint(w ObjectWriter, now time.Time) (size, rows int64, err error) {
+// writeCheckpoint streams the snapshot's state in bounded memory; a V2 checkpoint
+// has a head of its own and no sidecars.
+func (s *Snapshot) writeCheckpoint(w ObjectWriter, now time.Time, v2 bool) (size, rows int64, err error) {
 	fields := checkpointFields()
+	if v2 {
+		fields = append(readFields(), Col("checkpointMetadata", StructOf(Col("version", Of(KindLong)))))
+	}
 	comp, err := newCompressor(Snappy)
 	if err != nil {
 		return 0, 0, err
 	}
 	schema := newPqSchema(fields, func(f *Field) (string, int32) { return f.Name, 0 })
 	r := &checkpointRows{pq: newPqWriter(w, schema, comp, 16<<20), batch: NewBatch(&Schema{fields})}
+	if v2 {
+		head := len(fields) - 1
+		r.row(head)[0].AppendLong(s.version)
+		if err := r.end(head); err != nil {
+			return 0, 0, err
+		}
+	}
 	p := r.row(4)
 	p[0].AppendInt(int32(s.protocol.MinReaderVersion))
 	p[1].AppendInt(int32(s.protocol.MinWriterVersion))

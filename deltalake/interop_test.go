@@ -104,10 +104,19 @@ func (o *others) agree(t *testing.T, dir, what string, readers ...string) *Table
 	return tbl
 }
 
+// Other readers and writers of Delta agree with us; one process serves all parts.
+func TestInterop(t *testing.T) {
+	o := startOthers(t)
+	t.Run("append", func(t *testing.T) { interopAppend(t, o) })
+	t.Run("histories", func(t *testing.T) { interopHistories(t, o) })
+	t.Run("encodings", func(t *testing.T) { interopEncodings(t, o) })
+	t.Run("features", func(t *testing.T) { interopFeatures(t, o) })
+}
+
 // What we append, delta-rs and DuckDB read, through our checkpoints too; what
 // delta-rs writes, we read.
-func TestInteropAppend(t *testing.T) {
-	o := startOthers(t)
+func interopAppend(t *testing.T, o *others) {
+	t.Helper()
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "ours")
 	store := NewFolderStore(dir)
@@ -175,8 +184,8 @@ func interopBatch(start, n int) *Batch {
 
 // Tables that we and delta-rs write in turn read the same by us, delta-rs and
 // DuckDB after every step.
-func TestInteropHistories(t *testing.T) {
-	o := startOthers(t)
+func interopHistories(t *testing.T, o *others) {
+	t.Helper()
 	ctx := context.Background()
 	histories := 2
 	if n, err := strconv.Atoi(os.Getenv("WEIR_INTEROP_HISTORIES")); err == nil {
@@ -283,8 +292,8 @@ func interopStep(t *testing.T, o *others, store Store, dir string, rng *rand.Ran
 }
 
 // Tables with the features that only we write here read the same elsewhere.
-func TestInteropFeatures(t *testing.T) {
-	o := startOthers(t)
+func interopFeatures(t *testing.T, o *others) {
+	t.Helper()
 	ctx := context.Background()
 	for name, tt := range map[string]struct {
 		props   map[string]string
@@ -294,6 +303,7 @@ func TestInteropFeatures(t *testing.T) {
 		"mapping":   {map[string]string{"delta.columnMapping.mode": "name"}, []string{"duckdb"}},
 		"mappingID": {map[string]string{"delta.columnMapping.mode": "id"}, []string{"duckdb"}},
 		"feed":      {map[string]string{"delta.enableChangeDataFeed": "true"}, []string{"deltars", "duckdb"}},
+		"v2":        {map[string]string{"delta.checkpointPolicy": "v2", "delta.checkpointInterval": "5"}, []string{"duckdb"}},
 		"ict":       {map[string]string{"delta.enableInCommitTimestamps": "true"}, []string{"duckdb"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -325,5 +335,27 @@ func TestInteropFeatures(t *testing.T) {
 			}
 			o.agree(t, dir, name+" with checkpoint", tt.readers...)
 		})
+	}
+}
+
+// Every encoding, codec and page version that Arrow writes reads the same, with
+// nested columns, pages of a few rows and INT96.
+func interopEncodings(t *testing.T, o *others) {
+	t.Helper()
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "files")
+	want := o.ask(t, map[string]any{"cmd": "encodings", "path": dir})
+	tbl, err := Convert(ctx, NewFolderStore(dir), nil, TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rows := range []int{0, 1, 13} {
+		got, err := sumSnapshot(ctx, tbl.Latest(), nil, ScanOptions{BatchRows: rows})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.rows != want.Rows || got.String() != want.Sum {
+			t.Fatalf("batches of %d: %d rows with sum %s, Arrow has %d with %s", rows, got.rows, got, want.Rows, want.Sum)
+		}
 	}
 }

@@ -20,11 +20,11 @@ func TestFilterAgainstFullScan(t *testing.T) {
 	}
 	for p := range 3 {
 		b := NewBatch(schema)
-		fillRows(b, p*30_000, p*30_000+30_000)
+		fillRows(b, p*6_000, p*6_000+6_000)
 		for range b.Len {
 			b.Columns[8].AppendInt(int32(p))
 		}
-		if _, err := tbl.Append(ctx, Batches(b), WriteOptions{File: FileOptions{RowGroupBytes: 400_000}}); err != nil {
+		if _, err := tbl.Append(ctx, Batches(b), WriteOptions{File: FileOptions{RowGroupBytes: 100_000}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -39,9 +39,9 @@ func TestFilterAgainstFullScan(t *testing.T) {
 		all = append(all, b)
 	}
 	for range 40 {
-		k := rng.IntN(90_000)
+		k := rng.IntN(18_000)
 		filters := []string{
-			fmt.Sprintf("id >= %d and id < %d", k, k+rng.IntN(3000)), fmt.Sprintf("name = 'name-%d' and id > %d", k%100, k), fmt.Sprintf("part = %d", k%4),
+			fmt.Sprintf("id >= %d and id < %d", k, k+rng.IntN(600)), fmt.Sprintf("name = 'name-%d' and id > %d", k%100, k), fmt.Sprintf("part = %d", k%4),
 			fmt.Sprintf("not (id < %d) and name is null", k), fmt.Sprintf("pos.x between %d and %d", k, k+9), fmt.Sprintf("price < %d.5 or amount > %d", k/40, 899-k%50),
 			fmt.Sprintf("at = timestamp '2023-11-14T22:13:20.%06dZ'", k), "tags is null and part in (1, 2)", fmt.Sprintf("id %% 1000 = %d and part <> 1", k%1000),
 		}
@@ -61,7 +61,7 @@ func TestFilterAgainstFullScan(t *testing.T) {
 			part.Gather(b, rows)
 			want.add(part, nil)
 		}
-		for b, err := range tbl.Latest().Scan(ctx, ScanOptions{Filter: e, BatchRows: 100 + rng.IntN(9000)}) {
+		for b, err := range tbl.Latest().Scan(ctx, ScanOptions{Filter: e, BatchRows: 100 + rng.IntN(2000)}) {
 			if err != nil {
 				t.Fatalf("%s: %v", text, err)
 			}

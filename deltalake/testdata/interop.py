@@ -91,6 +91,62 @@ def batch(start, n):
     })
 
 
+def wild(seed, n):
+    import random
+    r = random.Random(seed)
+    some = lambda f: [None if r.random() < 0.2 else f() for _ in range(n)]
+    word = lambda: "".join(r.choice("abcdefgé") for _ in range(r.randrange(12)))
+    ts = pa.timestamp("us", "UTC")
+    return pa.table({
+        "i8": pa.array(some(lambda: r.randrange(-128, 128)), pa.int8()),
+        "i16": pa.array(some(lambda: r.randrange(-9999, 9999)), pa.int16()),
+        "i32": pa.array(some(lambda: r.randrange(-2**31, 2**31)), pa.int32()),
+        "i64": pa.array(some(lambda: r.randrange(-2**63, 2**63)), pa.int64()),
+        "seq": pa.array(range(seed, seed + n), pa.int64()),
+        "f32": pa.array(some(lambda: r.choice([0.5, -1.25, 3e20])), pa.float32()),
+        "f64": pa.array(some(lambda: r.gauss(0, 1e9)), pa.float64()),
+        "ok": pa.array(some(lambda: r.random() < 0.5), pa.bool_()),
+        "s": pa.array(some(word), pa.string()),
+        "pre": pa.array(["common/prefix/%06d" % (i // 3) for i in range(n)], pa.string()),
+        "raw": pa.array(some(lambda: bytes(r.randrange(256) for _ in range(r.randrange(9)))), pa.binary()),
+        "d5": pa.array(some(lambda: decimal.Decimal(r.randrange(-99999, 99999)).scaleb(-2)), pa.decimal128(5, 2)),
+        "d15": pa.array(some(lambda: decimal.Decimal(r.randrange(-10**14, 10**14)).scaleb(-4)), pa.decimal128(15, 4)),
+        "d38": pa.array(some(lambda: decimal.Decimal(r.randrange(-10**37, 10**37))), pa.decimal128(38, 0)),
+        "day": pa.array(some(lambda: datetime.date(1, 1, 1) + datetime.timedelta(r.randrange(3000000))), pa.date32()),
+        "at": pa.array(some(lambda: r.randrange(-10**16, 10**16)), ts),
+        "local": pa.array(some(lambda: r.randrange(-10**16, 10**16)), pa.timestamp("us")),
+        "list": pa.array(some(lambda: [None if r.random() < 0.3 else r.randrange(99) for _ in range(r.randrange(4))]), pa.list_(pa.int32())),
+        "deep": pa.array(some(lambda: [None if r.random() < 0.2 else [word() for _ in range(r.randrange(3))] for _ in range(r.randrange(3))]),
+                         pa.list_(pa.list_(pa.string()))),
+        "map": pa.array(some(lambda: [("k%d" % k, None if r.random() < 0.3 else r.randrange(9)) for k in range(r.randrange(3))]),
+                        pa.map_(pa.string(), pa.int64())),
+        "st": pa.array(some(lambda: {"x": None if r.random() < 0.3 else r.randrange(9), "in": {"l": None if r.random() < 0.3 else [r.randrange(5)]}}),
+                       pa.struct([("x", pa.int64()), ("in", pa.struct([("l", pa.list_(pa.int64()))]))])),
+    })
+
+
+def encodings(path):
+    import pyarrow.parquet as pq
+    os.makedirs(path)
+    ints = {"i32": "DELTA_BINARY_PACKED", "i64": "DELTA_BINARY_PACKED", "seq": "DELTA_BINARY_PACKED", "s": "DELTA_LENGTH_BYTE_ARRAY",
+            "pre": "DELTA_BYTE_ARRAY", "raw": "DELTA_BYTE_ARRAY", "f32": "BYTE_STREAM_SPLIT", "f64": "BYTE_STREAM_SPLIT", "ok": "RLE"}
+    tables, n = [], 0
+    for version in ("1.0", "2.0"):
+        for codec in ("none", "snappy", "gzip", "zstd", "lz4", "brotli"):
+            for style in ("dictionary", "plain", "delta", "int96"):
+                t = wild(n, 40 + 11 * n)
+                kw = {"use_dictionary": style == "dictionary", "compression": codec, "data_page_version": version, "data_page_size": 300,
+                      "row_group_size": 100 + 9 * n, "use_deprecated_int96_timestamps": style == "int96"}
+                if style == "delta":
+                    kw["column_encoding"] = ints
+                pq.write_table(t.drop_columns(["local"]) if style == "int96" else t, "%s/f%03d.parquet" % (path, n), **kw)
+                if style == "int96":
+                    t = t.set_column(t.schema.get_field_index("local"), "local", pa.nulls(t.num_rows, pa.timestamp("us")))
+                tables.append(t)
+                n += 1
+    return summed(pa.concat_tables(tables))
+
+
 CON = None
 
 
@@ -104,6 +160,8 @@ def run(c):
         CON = CON or connect()
         t = CON.execute("SELECT * FROM delta_scan('%s')" % path).fetch_arrow_table()
         return summed(t)
+    if cmd == "encodings":
+        return encodings(path)
     if cmd == "append":
         deltalake.write_deltalake(path, batch(c["start"], c["n"]), mode="append", partition_by=["part"] if c.get("create") else None)
         return {}
