@@ -55,7 +55,8 @@ faults: tools ## 100 kills of the Weir process, judged by delta-rs, DuckDB and a
 
 test-real: tools ## the same on a real Kafka, killed too, and a real S3 (needs java, mvn, python3; 30 min)
 	deploy/real/py.sh
-	WEIR_REAL=1 $(GO) test -timeout 90m -count=1 -v -run 'OnRealParts' ./internal/faults
+	deploy/real/spark.sh
+	WEIR_REAL=1 WEIR_SPARK=1 $(GO) test -timeout 90m -count=1 -v -run 'OnRealParts' ./internal/faults
 	@deploy/real/kafka.sh start && deploy/real/s3.sh start
 	eval "$$(deploy/real/s3.sh env)" && eval "$$(deploy/real/kafka.sh env)" && \
 		WEIR_KAFKA_SCRIPT=$(CURDIR)/deploy/real/kafka.sh $(GO) test -timeout 30m -count=1 ./connectors/kafka/driver ./connectors/delta/driver ./deltalake/cloud ./internal/objstore/...; \

@@ -73,6 +73,41 @@ func (w *world) judgeTable(n int64) (out []verdict) {
 	return out
 }
 
+// judgeSpark lets Spark read tables, if WEIR_SPARK=1: it takes minutes.
+func (w *world) judgeSpark(args ...any) {
+	w.t.Helper()
+	if os.Getenv("WEIR_SPARK") == "" {
+		w.t.Log("SKIPPED: Spark did not read the tables: WEIR_SPARK=1 lets it")
+		return
+	}
+	run := []string{"run", "testdata/spark.py"}
+	for _, a := range args {
+		run = append(run, fmt.Sprint(a))
+	}
+	out, err := scriptOutput("spark.sh", run...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	checks := 0
+	for _, line := range strings.Split(out, "\n") {
+		var v struct {
+			Check     string
+			Got, Want int64
+		}
+		if json.Unmarshal([]byte(line), &v) != nil || v.Check == "" {
+			continue
+		}
+		checks++
+		w.t.Logf("spark: %s: %d", v.Check, v.Got)
+		if v.Got != v.Want {
+			w.t.Errorf("spark: %s: %d, want %d", v.Check, v.Got, v.Want)
+		}
+	}
+	if checks < 3 {
+		w.t.Errorf("spark made %d checks: %s", checks, out)
+	}
+}
+
 // A tally is what a read_committed consumer has seen of the rows in a topic.
 type tally struct {
 	keys int64

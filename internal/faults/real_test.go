@@ -159,4 +159,5 @@ func TestExactlyOnceOnRealParts(t *testing.T) {
 	stop()
 	wg.Wait()
 	w.mustBeClean(n)
+	w.judgeSpark(w.folder, n, w.keys)
 }

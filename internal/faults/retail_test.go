@@ -219,6 +219,9 @@ func (w *world) tortureRetail(p plan, lake, folder string) {
 		w.t.Errorf("the topic has %d rows of %d baskets, want %d", rows, baskets.closed.Load(), n)
 	}
 	w.judgeRetail(s, lake, folder)
+	if lake != folder {
+		w.judgeSpark(folder, "retail", s.counts.Checkouts.Load(), s.counts.Carts.Load(), n)
+	}
 }
 
 // The retail jobs, with their timers, windows, decimals and two sinks, survive kills
