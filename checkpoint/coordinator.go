@@ -108,6 +108,8 @@ type Coordinator struct {
 	lastEnd    time.Time      // when the last subtask ended
 	final      dataflow.Epoch // complete epoch after all had ended; 0: not yet
 	wantFinal  bool
+	halt       bool // a Last request was opened: nothing follows
+	stopping   bool // the last epoch asked for is complete
 
 	stats []Stat
 }
@@ -115,6 +117,7 @@ type Coordinator struct {
 type request struct {
 	id   string // "" for the coordinator's own
 	kind Kind
+	last bool
 }
 
 type pending struct {
@@ -152,6 +155,11 @@ func (c *Coordinator) Pending() dataflow.Epoch {
 // Unfinished returns how many complete epochs wait for their commits.
 func (c *Coordinator) Unfinished() int { return len(c.unfinished) }
 
+// Finished reports that no complete epoch up to e waits for its commits.
+func (c *Coordinator) Finished(e dataflow.Epoch) bool {
+	return len(c.unfinished) == 0 || c.unfinished[0].Epoch > e
+}
+
 // Step advances the coordinator by one event and returns what the caller must
 // do, in order. It never blocks. The same history yields the same effects.
 func (c *Coordinator) Step(now time.Time, ev Event) []Effect {
@@ -163,7 +171,7 @@ func (c *Coordinator) Step(now time.Time, ev Event) []Effect {
 	case Stopped:
 		return c.stopped(now, ev.Reason)
 	case Request:
-		c.requests = append(c.requests, request{ev.ID, ev.Kind})
+		c.requests = append(c.requests, request{ev.ID, ev.Kind, ev.Last})
 		return c.tick(now)
 	case Opened:
 		return c.opened(now, ev)
@@ -199,7 +207,7 @@ func (c *Coordinator) tick(now time.Time) (out []Effect) {
 
 // open emits OpenEpoch when one is due and may be taken.
 func (c *Coordinator) open(now time.Time) []Effect {
-	if !c.running || c.opening != nil || c.pending != nil || len(c.unfinished) >= c.opts.MaxUnfinished || c.final != 0 {
+	if !c.running || c.opening != nil || c.pending != nil || len(c.unfinished) >= c.opts.MaxUnfinished || c.final != 0 || c.stopping {
 		return nil
 	}
 	var r request
@@ -214,7 +222,7 @@ func (c *Coordinator) open(now time.Time) []Effect {
 	default:
 		r = request{kind: Periodic}
 	}
-	c.opening = &r
+	c.opening, c.halt = &r, r.last
 	return []Effect{OpenEpoch{Attempt: c.attempt, Kind: r.kind}}
 }
 
@@ -240,7 +248,7 @@ func (c *Coordinator) interval(now time.Time) time.Duration {
 func (c *Coordinator) deployed(now time.Time, ev Deployed) []Effect {
 	c.attempt, c.subtasks = ev.Attempt, slices.SortedFunc(slices.Values(ev.Subtasks), compareSubtasks)
 	c.ended = map[dataflow.SubtaskID]bool{}
-	c.running, c.wantFinal, c.final, c.failures = false, false, 0, 0
+	c.running, c.stopping, c.wantFinal, c.final, c.failures = false, false, false, 0, 0
 	c.unfinished, c.complete = nil, 0
 	for _, u := range ev.Unfinished {
 		c.unfinished = append(c.unfinished, newCommitting(u))
@@ -276,6 +284,7 @@ func (c *Coordinator) opened(now time.Time, ev Opened) []Effect {
 	r := *c.opening
 	c.opening = nil
 	if ev.Err != nil {
+		c.halt = false
 		return answer(r, 0, "", ev.Err.Error())
 	}
 	p := &pending{epoch: ev.Epoch, req: r, opened: now, waiting: map[dataflow.SubtaskID]bool{}}
@@ -331,6 +340,7 @@ func (c *Coordinator) completed(now time.Time, ev Completed) []Effect {
 	if p.req.kind == Final {
 		c.final = p.epoch
 	}
+	c.stopping = c.stopping || p.req.last
 	out := []Effect{NotifyComplete{Attempt: c.attempt, Epoch: p.epoch}}
 	out = append(out, answer(p.req, p.epoch, ev.Key, "")...)
 	c.unfinished = append(c.unfinished, newCommitting(Unfinished{p.epoch, HandlesOf(p.parts)}))
@@ -423,7 +433,7 @@ func (c *Coordinator) subtaskEnded(now time.Time, ev Ended) []Effect {
 
 func (c *Coordinator) abort(now time.Time, reason string) []Effect {
 	p := c.pending
-	c.pending, c.end = nil, now
+	c.pending, c.end, c.halt = nil, now, false
 	c.failures++
 	c.record(p, now, "aborted", reason, 0, 0)
 	out := []Effect{Abort{Attempt: c.attempt, Epoch: p.epoch, Reason: reason}}

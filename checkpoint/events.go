@@ -38,9 +38,12 @@ type (
 	// Stopped says that the attempt is over.
 	Stopped struct{ Reason string }
 	// Request asks for an epoch; its outcome comes as the Answer with the same ID.
+	// Last: once it is complete the attempt opens no other, for the job is to stop
+	// there and its output must not go beyond.
 	Request struct {
 		ID   string
 		Kind Kind
+		Last bool
 	}
 	// Opened gives the number that Raft recorded.
 	Opened struct {

@@ -43,7 +43,8 @@ type manager struct {
 	swept   int64
 	ready   bool
 	ending  *ending
-	nextID  int
+	stopAs  string         // request of the savepoint to stop with
+	stopAt  dataflow.Epoch // that savepoint, once it is complete
 }
 
 type stage int
@@ -126,7 +127,10 @@ func (m *manager) append(c fsm.Command) fsm.Result {
 
 func (m *manager) pipeline() *fsm.Pipeline { return m.machine.Pipeline(pipelineName) }
 
-func (m *manager) enter(st stage) { m.stage, m.since, m.resent = st, m.s.now, m.s.now }
+func (m *manager) enter(st stage) {
+	m.stage, m.since, m.resent = st, m.s.now, m.s.now
+	m.stopAs, m.stopAt = "", 0
+}
 
 func (m *manager) tick() {
 	m.tickAt = m.s.now + tickEvery
@@ -141,10 +145,11 @@ func (m *manager) tick() {
 			m.failed(control.Failed{Reason: "not ready in time"})
 		}
 	case running:
-		if m.s.shape.drain && !m.s.faults && m.s.drained != m.job.Attempt {
+		if m.stage == running && m.s.shape.drain && !m.s.faults && m.s.drained != m.job.Attempt {
 			m.drain()
 		}
 		m.step(checkpoint.Tick{})
+		m.tryStop()
 	case halting:
 		if since > stoppedWithin {
 			m.stopped()
@@ -168,7 +173,7 @@ func (m *manager) handle(msg any) {
 	case func():
 		msg()
 	case request:
-		m.request()
+		m.request(msg)
 	case workerLost:
 		m.failed(control.Failed{Reason: "the worker is lost"})
 	case control.Ready:
@@ -192,15 +197,38 @@ func (m *manager) handle(msg any) {
 	}
 }
 
-// request asks for a savepoint, as a user does.
-type request struct{}
+// request asks for a savepoint, as a user does; stop: to stop the job there.
+type request struct{ stop bool }
 
-func (m *manager) request() {
-	if m.stage == running {
-		id := fmt.Sprint(m.s.stats.Requests)
-		m.s.stats.Requests++
-		m.step(checkpoint.Request{ID: id, Kind: checkpoint.Savepoint})
+func (m *manager) request(r request) {
+	if m.stage != running || m.stopAs != "" {
+		return
 	}
+	id := fmt.Sprint(m.s.stats.Requests)
+	m.s.stats.Requests++
+	if r.stop {
+		m.stopAs = id
+	}
+	m.step(checkpoint.Request{ID: id, Kind: checkpoint.Savepoint, Last: r.stop && m.s.without != StopHolds})
+}
+
+// answered notes the outcome of a request: where the job stops with it, it does
+// when the output is committed. It then begins anew from there.
+func (m *manager) answered(e checkpoint.Answer) {
+	m.s.asked[e.ID]++
+	if e.ID != m.stopAs {
+		return
+	}
+	m.stopAs, m.stopAt = "", e.Epoch
+}
+
+func (m *manager) tryStop() {
+	if m.stopAt == 0 || !m.coord.Finished(m.stopAt) {
+		return
+	}
+	m.s.check.stopped(uint64(m.stopAt))
+	m.s.stats.Stops++
+	m.end(ending{phase: fsm.Restarting, reason: "stopped with a savepoint"})
 }
 
 // drain ends the sources of the attempt, as a user does once.
@@ -349,7 +377,7 @@ func (m *manager) act(e checkpoint.Effect) {
 	case checkpoint.Fail:
 		m.failed(control.Failed{Reason: e.Reason})
 	case checkpoint.Answer:
-		m.s.asked[e.ID]++
+		m.answered(e)
 	case checkpoint.JobEnded:
 		m.end(ending{phase: fsm.Finished})
 	default:

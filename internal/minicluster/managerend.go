@@ -63,6 +63,6 @@ func (m *manager) stopped() {
 
 // where says how the manager stands, for a run that does not end.
 func (m *manager) where() string {
-	return fmt.Sprintf("manager %s since %d µs, job %s attempt %d, pending epoch %d, unfinished %d, inbox %d, slow %d",
-		m.stage, m.s.now-m.since, m.job.Phase, m.job.Attempt, m.coord.Pending(), m.coord.Unfinished(), len(m.inbox), len(m.slow))
+	return fmt.Sprintf("manager %s since %d µs, job %s attempt %d, pending epoch %d, inbox %d, slow %d",
+		m.stage, m.s.now-m.since, m.job.Phase, m.job.Attempt, m.coord.Pending(), len(m.inbox), len(m.slow))
 }

@@ -407,7 +407,7 @@ func (s *sim) doOther(c choice) {
 	case doKillManager:
 		s.jm.p.light()
 	case doRequest:
-		s.jm.inbox = append(s.jm.inbox, request{})
+		s.jm.inbox = append(s.jm.inbox, request{stop: s.r.IntN(3) == 0})
 	case doSinksDown:
 		s.downTill = s.now + int64(s.r.IntN(4*leaseMax))
 		s.tracef("the sinks do not answer until %d µs", s.downTill-1_000_000)

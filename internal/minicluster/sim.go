@@ -22,7 +22,7 @@ type Stats struct {
 	Epochs, Completed, Aborted   int
 	WorkerKills, ManagerKills    int
 	StoreFaults, Attempts, Swept int
-	Requests, EndedEarly         int // savepoints asked for; runs whose job ended among faults
+	Requests, Stops, EndedEarly  int // savepoints asked for, and stopped with; runs whose job ended among faults
 }
 
 // A Failure is what a run of a seed found.
@@ -104,12 +104,13 @@ const (
 	FailedAgain          Cure = "failed-again"           // a lost Failed: the attempt hangs for ever
 	EndedAgain           Cure = "ended-again"            // a lost Ended: the job never finishes
 	LateDeploy           Cure = "late-deploy"            // a doubled Deploy: an attempt that is over comes back
+	StopHolds            Cure = "stop-holds"             // epochs go on behind the savepoint that a job stops with
 	CutToPart            Cure = "cut-to-part"            // a file shared by a rescale brings old rows of others
 )
 
 // Cures returns every cure.
 func Cures() []Cure {
-	return []Cure{TriggerTellsComplete, TriggerStarts, StartOnce, FailedAgain, EndedAgain, LateDeploy, CutToPart}
+	return []Cure{TriggerTellsComplete, TriggerStarts, StartOnce, FailedAgain, EndedAgain, LateDeploy, StopHolds, CutToPart}
 }
 
 // Run runs one seed to its end. An error is a *Failure.

@@ -79,6 +79,7 @@ func (s *Stats) add(o Stats) {
 	s.Attempts += o.Attempts
 	s.Swept += o.Swept
 	s.Requests += o.Requests
+	s.Stops += o.Stops
 	s.EndedEarly += o.EndedEarly
 }
 

@@ -111,6 +111,14 @@ func (c *checker) deploy(restored uint64) {
 	}
 }
 
+// stopped sees a job stop with a savepoint: its output ends there, or nobody could
+// go on from it.
+func (c *checker) stopped(epoch uint64) {
+	if c.newest.epoch != epoch {
+		c.s.violate("the job stops with savepoint %d, but epoch %d is complete", epoch, c.newest.epoch)
+	}
+}
+
 // starting sees rows beginning to flow: outside is exactly what the restored
 // epoch contains.
 func (c *checker) starting(restored uint64) {
