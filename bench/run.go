@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/jobmanager"
 	"github.com/weirstream/weir/jobmanager/fsm"
@@ -43,8 +44,7 @@ type Usage struct {
 	RSSBytes    int64       `json:"rss_bytes"` // peak of the process
 }
 
-// Checkpoints sums the completed checkpoints of a run; percentiles are of the
-// newest 64.
+// Checkpoints sums the completed checkpoints of a run.
 type Checkpoints struct {
 	Count int     `json:"count"`
 	P50   float64 `json:"p50_ms"`
@@ -73,7 +73,7 @@ func Run(ctx context.Context, j Job) (u Usage, err error) {
 	if err != nil {
 		return u, err
 	}
-	seen := map[int64]checkpoint.Stat{}
+	seen := map[dataflow.Epoch]checkpoint.Stat{}
 	started := j.Started == nil
 	enough := false
 	var last jobmanager.Info
@@ -86,7 +86,12 @@ func Run(ctx context.Context, j Job) (u Usage, err error) {
 		}
 		u.StateBytes = max(u.StateBytes, state)
 		for _, s := range last.Checkpoints {
-			seen[int64(s.Epoch)] = s
+			seen[s.Epoch] = s
+		}
+		for _, e := range last.Epochs { // the last one, of which nobody is left to tell how long it took
+			if s := seen[e.Epoch]; s.Status != "completed" && s.Status != "finished" {
+				seen[e.Epoch] = checkpoint.Stat{Epoch: e.Epoch, Status: "finished"}
+			}
 		}
 		if !started && last.Phase == fsm.Running {
 			started = true
@@ -115,7 +120,7 @@ func Run(ctx context.Context, j Job) (u Usage, err error) {
 	return u, nil
 }
 
-func sumCheckpoints(seen map[int64]checkpoint.Stat) (c Checkpoints) {
+func sumCheckpoints(seen map[dataflow.Epoch]checkpoint.Stat) (c Checkpoints) {
 	var took []time.Duration
 	for _, s := range seen {
 		if s.Status != "completed" && s.Status != "finished" {
@@ -123,7 +128,9 @@ func sumCheckpoints(seen map[int64]checkpoint.Stat) (c Checkpoints) {
 		}
 		c.Count++
 		c.Bytes += s.NewBytes
-		took = append(took, s.Duration)
+		if s.Duration > 0 {
+			took = append(took, s.Duration)
+		}
 	}
 	slices.Sort(took)
 	c.P50, c.P99 = Percentile(took, 0.50), Percentile(took, 0.99)
