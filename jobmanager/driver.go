@@ -46,12 +46,13 @@ type driver struct {
 	retryAt   time.Time
 	avoid     map[dataflow.Epoch]bool // corrupt, and allowed to be passed over
 
-	ready   bool
-	over    bool // the job is, or this driver's part in it
-	ending  *ending
-	waiting map[string]chan answer // requests by id
-	nextID  int
-	view    view
+	ready    bool
+	over     bool // the job is, or this driver's part in it
+	ending   *ending
+	waiting  map[string]chan answer // requests by id
+	draining []chan answer          // who waits for the job to drain
+	nextID   int
+	view     view
 }
 
 // stage is where the driver stands with the current attempt.
@@ -183,7 +184,7 @@ func (d *driver) handle(msg any) {
 	case askStop:
 		d.askStop(msg)
 	case askEpoch:
-		d.request(msg.kind, msg.reply)
+		d.request(msg.kind, false, msg.reply)
 	default:
 		panic(fmt.Sprintf("jobmanager: unhandled message %T", msg))
 	}
@@ -258,6 +259,10 @@ func (d *driver) isReady(msg control.Ready) {
 			}
 			d.set(fsm.Running, "")
 			d.enter(running)
+			if d.job.Drain {
+				d.set(fsm.Stopping, "draining")
+				d.m.down.Send(control.Drain{To: d.to()})
+			}
 			d.step(checkpoint.Deployed{Attempt: attempt, Subtasks: d.job.Plan.Subtasks(), Unfinished: unfinished})
 		}
 	})
@@ -274,7 +279,8 @@ func (d *driver) step(ev checkpoint.Event) {
 	d.view.checkpoints(d.coord)
 }
 
-func (d *driver) request(kind checkpoint.Kind, reply chan answer) {
+// request asks the Coordinator for an epoch; last: the job stops behind it.
+func (d *driver) request(kind checkpoint.Kind, last bool, reply chan answer) {
 	if d.stage != running {
 		reply <- answer{err: fmt.Errorf("job %s is %s: a %s needs a running job", d.id, d.job.Phase, kind)}
 		return
@@ -282,7 +288,7 @@ func (d *driver) request(kind checkpoint.Kind, reply chan answer) {
 	d.nextID++
 	id := fmt.Sprint(d.nextID)
 	d.waiting[id] = reply
-	d.step(checkpoint.Request{ID: id, Kind: kind})
+	d.step(checkpoint.Request{ID: id, Kind: kind, Last: last})
 }
 
 // askStop takes a savepoint and then ends the job, or drains it first.
@@ -300,16 +306,20 @@ func (d *driver) askStop(msg askStop) {
 		return
 	}
 	if msg.drain {
+		d.m.append(d.ctx, fsm.Command{Drain: &fsm.Drain{Job: d.id}})
 		d.set(fsm.Stopping, "draining")
+		d.draining = append(d.draining, msg.reply)
 		d.m.down.Send(control.Drain{To: d.to()})
-		d.waiting["drain"] = msg.reply
 		return
 	}
-	if !msg.suspend {
+	kind := checkpoint.Savepoint
+	if msg.suspend {
+		kind = checkpoint.OnDemand // ours to give up again, not the user's
+	} else {
 		d.set(fsm.Stopping, "with a savepoint")
 	}
 	inner := make(chan answer, 1)
-	d.request(checkpoint.Savepoint, inner)
+	d.request(kind, true, inner)
 	attempt := d.job.Attempt
 	go func() { // ends with the answer, which every request gets
 		a := <-inner
@@ -325,29 +335,30 @@ func (d *driver) askStop(msg askStop) {
 				msg.reply <- answer{err: errors.Join(errors.New("no savepoint was taken, the job goes on"), a.err)}
 				return
 			}
-			d.whenFinished(a.ref.Epoch, func() { d.end(ending{phase: phase, reply: msg.reply, ref: a.ref}) })
+			d.endAt(a.ref, attempt, ending{phase: phase, reply: msg.reply, ref: a.ref})
 		})
 	}()
 }
 
-// whenFinished calls f once the epoch's output is committed.
-func (d *driver) whenFinished(e dataflow.Epoch, f func()) {
-	if d.stage != running || d.coord.Unfinished() == 0 {
-		f()
-		return
-	}
-	attempt := d.job.Attempt
-	go func() {
-		if clock.Sleep(d.ctx, d.m.opts.Clock, 10*time.Millisecond) == nil {
-			d.inbox.Put(func() {
-				if attempt == d.job.Attempt {
-					d.whenFinished(e, f)
-				} else {
-					f()
-				}
-			})
+// endAt ends the job once the output of the epoch it stops at is committed. If the
+// attempt fails before, the job goes on: ending it would lose that output.
+func (d *driver) endAt(ref checkpoint.Ref, attempt dataflow.Attempt, e ending) {
+	switch {
+	case attempt != d.job.Attempt || d.stage != running || d.ending != nil:
+		if e.phase == fsm.Suspended {
+			d.end(e) // the next cluster commits it before it resumes
+			return
 		}
-	}()
+		e.reply <- answer{err: fmt.Errorf("savepoint %d was taken (%s), but the job failed before its output was committed and goes on: %s", ref.Epoch, ref.Key, d.job.Reason)}
+	case d.coord.Finished(ref.Epoch):
+		d.end(e)
+	default:
+		go func() {
+			if clock.Sleep(d.ctx, d.m.opts.Clock, 10*time.Millisecond) == nil {
+				d.inbox.Put(func() { d.endAt(ref, attempt, e) })
+			}
+		}()
+	}
 }
 
 // failed ends the attempt; the job restarts unless nothing can cure it.
@@ -434,12 +445,12 @@ func (d *driver) stopped() {
 	if e.reply != nil {
 		e.reply <- answer{ref: e.ref}
 	}
-	if reply := d.waiting["drain"]; reply != nil {
-		delete(d.waiting, "drain")
+	for _, reply := range d.draining {
 		if e.phase == fsm.Finished {
 			reply <- answer{ref: e.ref}
 		} else {
 			reply <- answer{err: fmt.Errorf("job %s is %s: %s", d.id, e.phase, e.reason)}
 		}
 	}
+	d.draining = nil
 }

@@ -209,6 +209,7 @@ func (m *Manager) Submit(ctx context.Context, s Submission) (dataflow.JobID, err
 		return "", fmt.Errorf("the job needs %d slots, the cluster has %d: lower the parallelism or add task managers", n, m.opts.Slots)
 	}
 	j := fsm.Job{Pipeline: s.Pipeline, Pack: s.Pack, PackHash: s.PackHash, Params: s.Params, Settings: s.Settings, Plan: plan, Options: s.Options, SkipState: s.SkipState}
+	var states []dataflow.StateInfo
 	from, ref, err := m.restorePoint(ctx, s)
 	if err != nil {
 		return "", err
@@ -223,10 +224,10 @@ func (m *Manager) Submit(ctx context.Context, s Submission) (dataflow.JobID, err
 			}
 		}
 		if s.Restore != "" {
-			j.Restore = ref
+			j.Restore, states = ref, from.States
 		}
 	}
-	r := m.append(ctx, fsm.Command{Submit: &fsm.Submit{Job: j}})
+	r := m.append(ctx, fsm.Command{Submit: &fsm.Submit{Job: j, States: states}})
 	if r.Err != nil {
 		return "", r.Err
 	}
@@ -241,11 +242,19 @@ func (m *Manager) restorePoint(ctx context.Context, s Submission) (*checkpoint.M
 		if err != nil {
 			return nil, nil, err
 		}
+		if man.Pipeline != s.Pipeline && ref.Kind != checkpoint.Savepoint {
+			return nil, nil, fmt.Errorf("epoch %d is a %s of pipeline %q, whose retention may delete it at any time: take a savepoint there and restore that", ref.Epoch, ref.Kind, man.Pipeline)
+		}
 		return man, &ref, nil
 	}
 	p := m.machine.pipeline(s.Pipeline)
-	if p == nil || p.Latest() == nil {
-		return nil, nil, nil
+	switch {
+	case p == nil || p.Latest() == nil:
+		return nil, nil, nil // afresh; a sink that is ahead refuses
+	case p.Latest().Epoch != p.Completed:
+		return nil, nil, fmt.Errorf("pipeline %q had checkpoints up to epoch %d, the newest kept is savepoint %d: say --restore %s if that is meant, or start under another --name", s.Pipeline, p.Completed, p.Latest().Epoch, p.Latest().Key)
+	case p.Latest().Kind == checkpoint.Final:
+		return nil, nil, fmt.Errorf("pipeline %q was drained at epoch %d, all its sources ended: start under another --name, or restore a savepoint with --restore", s.Pipeline, p.Completed)
 	}
 	ref := p.Latest().Ref
 	man, err := checkpoint.Load(ctx, m.opts.Store, ref)

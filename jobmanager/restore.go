@@ -47,10 +47,7 @@ func retryable(err error) bool {
 // restoreRef returns where the next attempt of j starts; nil for a fresh start.
 func restoreRef(j *fsm.Job, p *fsm.Pipeline, avoid map[dataflow.Epoch]bool) *checkpoint.Ref {
 	for _, rec := range slices.Backward(p.Epochs) {
-		if j.Restore != nil && rec.Epoch <= j.Restore.Epoch {
-			break // the job was told to start there
-		}
-		if j.Restore != nil && rec.At < j.Submitted {
+		if j.Restore != nil && rec.Epoch <= j.After {
 			break // of an earlier job: this one was told to start elsewhere
 		}
 		if !avoid[rec.Epoch] {

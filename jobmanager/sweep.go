@@ -94,6 +94,6 @@ func (d *driver) dropAll() {
 		}
 	}
 	if slices.Sort(gone); len(gone) > 0 {
-		d.m.append(d.ctx, fsm.Command{Drop: &fsm.DropEpochs{Pipeline: p.Name, Epochs: gone}})
+		d.m.append(d.ctx, fsm.Command{Drop: &fsm.DropEpochs{Pipeline: p.Name, Epochs: gone, All: true}})
 	}
 }

@@ -369,7 +369,6 @@ func (m *Machine) ack(c *cut) {
 	for _, f := range p.Files {
 		if f.Object == "" {
 			fresh = append(fresh, f)
-			p.NewBytes += f.Length
 		}
 	}
 	m.fx.Acked(c.epoch, p, fresh)

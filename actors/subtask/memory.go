@@ -37,7 +37,7 @@ func (m *Machine) tendMemory() {
 	if dirty > m.cfg.MemoryBudget/2 && m.open == nil && m.cfg.Store != nil && m.due == 0 {
 		m.spill()
 	}
-	m.stalled = m.open != nil && m.open.writing && dirty > m.cfg.MemoryBudget
+	m.stalled = m.open != nil && dirty > m.cfg.MemoryBudget
 }
 
 // spill freezes without a barrier. The file is numbered after the last cut, thus

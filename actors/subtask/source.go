@@ -105,6 +105,9 @@ func (s *source) fill(rows int) (n int, err error) {
 		if k == 0 {
 			break
 		}
+		if split >= len(s.ids) {
+			s.assign() // the reader found a split since
+		}
 		if split < 0 || split >= len(s.ids) {
 			return n, fmt.Errorf("its reader polled split %d of %d", split, len(s.ids))
 		}

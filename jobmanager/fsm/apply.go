@@ -27,6 +27,7 @@ type Command struct {
 	Drop     *DropEpochs    `json:"drop,omitempty"`
 	Forget   *ForgetEpochs  `json:"forget,omitempty"`
 	Rescale  *Rescale       `json:"rescale,omitempty"`
+	Drain    *Drain         `json:"drain,omitempty"`
 }
 
 // The commands.
@@ -34,6 +35,9 @@ type (
 	// Submit adds a job; the answer is its id.
 	Submit struct {
 		Job Job `json:"job"` // ID, Phase, Attempt are ignored
+		// States are those of the manifest that the job starts from, if that is given
+		// by its path: their numbers hold for its rows.
+		States []dataflow.StateInfo `json:"states,omitempty"`
 	}
 	// SetPhase moves a job. Attempt 0 matches any.
 	SetPhase struct {
@@ -74,6 +78,7 @@ type (
 	DropEpochs struct {
 		Pipeline dataflow.Pipeline `json:"pipeline"`
 		Epochs   []dataflow.Epoch  `json:"epochs"`
+		All      bool              `json:"all,omitempty"` // the job is being cancelled: even what a restart would need
 	}
 	// ForgetEpochs says that nothing of these given-up epochs is left.
 	ForgetEpochs struct {
@@ -84,6 +89,10 @@ type (
 	Rescale struct {
 		Job  dataflow.JobID `json:"job"`
 		Plan dataflow.Plan  `json:"plan"`
+	}
+	// Drain says that a job's sources are to end, in this and every later attempt.
+	Drain struct {
+		Job dataflow.JobID `json:"job"`
 	}
 )
 
@@ -127,6 +136,8 @@ func (m *Machine) Apply(c Command) Result {
 		return m.forget(c.Forget)
 	case c.Rescale != nil:
 		return m.rescale(c.Rescale)
+	case c.Drain != nil:
+		return m.drain(c.Drain)
 	}
 	return Result{Err: errors.New("fsm: entry of an unknown kind: this weir is older than the leader")}
 }
@@ -143,17 +154,44 @@ func (m *Machine) submit(at int64, c *Submit) Result {
 	if p.KeyGroups != j.Plan.KeyGroups {
 		return Result{Err: fmt.Errorf("pipeline %q has %d key groups, the job asks for %d: max-parallelism is fixed for a pipeline; take another --name", j.Pipeline, p.KeyGroups, j.Plan.KeyGroups)}
 	}
+	if err := adoptStates(p, c.States); err != nil {
+		return Result{Err: err}
+	}
 	m.s.NextJob++
 	j.ID = dataflow.JobID(fmt.Sprintf("job-%06d", m.s.NextJob))
 	j.Phase, j.Attempt, j.Restarts, j.Submitted, j.Changed = Created, 0, 0, at, at
 	if j.Restore != nil && j.Restore.Epoch > p.Epoch {
 		p.Epoch = j.Restore.Epoch // never use a number again, whatever is restored
 	}
+	j.After = p.Epoch
 	p.Job = j.ID
 	numberStates(p, &j.Plan.Graph)
 	m.s.Pipelines[p.Name] = p
 	m.s.Jobs[j.ID] = &j
 	return Result{Job: j.ID}
+}
+
+// adoptStates takes over the numbers and schemas that the rows of a manifest were
+// written with. A pipeline that numbers the same states otherwise cannot read them.
+func adoptStates(p *Pipeline, states []dataflow.StateInfo) error {
+	for _, st := range states {
+		for _, have := range p.States {
+			same := have.Operator == st.Operator && have.Name == st.Name
+			if same != (have.ID == st.ID) {
+				return fmt.Errorf("pipeline %q numbers its states otherwise than the savepoint does (%s/%s): restore it under a new --name", p.Name, st.Operator, st.Name)
+			}
+			if same && len(have.Schemas) < len(st.Schemas) {
+				return fmt.Errorf("pipeline %q does not know all schemas of state %s/%s in the savepoint: restore it under a new --name", p.Name, st.Operator, st.Name)
+			}
+		}
+	}
+	for _, st := range states {
+		if !slices.ContainsFunc(p.States, func(have dataflow.StateInfo) bool { return have.ID == st.ID }) {
+			p.States = append(p.States, st)
+			p.NextState = max(p.NextState, st.ID+1)
+		}
+	}
+	return nil
 }
 
 // numberStates gives every state of g that is new to the pipeline a number.
@@ -240,6 +278,7 @@ func (m *Machine) complete(at int64, c *CompleteEpoch) Result {
 		return Result{Err: fmt.Errorf("epoch %d was never opened; the last is %d", c.Ref.Epoch, p.Epoch)}
 	}
 	p.Epochs = append(p.Epochs, EpochRecord{Ref: c.Ref, At: at, Bytes: c.Bytes})
+	p.Completed = c.Ref.Epoch
 	return Result{Job: j.ID, Epoch: c.Ref.Epoch}
 }
 
@@ -287,6 +326,13 @@ func (m *Machine) drop(c *DropEpochs) Result {
 	if err != nil {
 		return Result{Err: err}
 	}
+	if j := m.s.Jobs[p.Job]; j != nil && !j.Phase.Terminal() && !c.All {
+		for _, rec := range p.Epochs {
+			if slices.Contains(c.Epochs, rec.Epoch) && (!rec.Finished || rec.Epoch == p.Latest().Epoch) {
+				return Result{Err: fmt.Errorf("epoch %d of pipeline %q is its newest, or not all committed: a restart needs it; dispose of it after the next checkpoint", rec.Epoch, p.Name)}
+			}
+		}
+	}
 	p.Epochs = slices.DeleteFunc(p.Epochs, func(e EpochRecord) bool { return slices.Contains(c.Epochs, e.Epoch) })
 	for _, e := range c.Epochs {
 		if i, found := slices.BinarySearch(p.Orphans, e); !found && e <= p.Epoch {
@@ -318,5 +364,14 @@ func (m *Machine) rescale(c *Rescale) Result {
 	}
 	j.Plan = c.Plan
 	numberStates(m.s.Pipelines[j.Pipeline], &j.Plan.Graph)
+	return Result{Job: j.ID}
+}
+
+func (m *Machine) drain(c *Drain) Result {
+	j, err := m.live(c.Job, 0)
+	if err != nil {
+		return Result{Err: err}
+	}
+	j.Drain = true
 	return Result{Job: j.ID}
 }

@@ -31,7 +31,7 @@ func randomCommand(r *rand.Rand, p dataflow.Plan) Command {
 	c := Command{At: r.Int64N(1e6)}
 	switch r.IntN(10) {
 	case 0:
-		c.Submit = &Submit{Job{Pipeline: pipe, Plan: p}}
+		c.Submit = &Submit{Job: Job{Pipeline: pipe, Plan: p}}
 	case 1:
 		c.Phase = &SetPhase{Job: job, Attempt: attempt, Phase: []Phase{Running, Restarting, Failed, Canceled}[r.IntN(4)], Reason: "r"}
 	case 2:
@@ -111,7 +111,7 @@ func TestRefusals(t *testing.T) {
 		}
 		return r
 	}
-	job := must(Command{Submit: &Submit{Job{Pipeline: "a", Plan: p}}}).Job
+	job := must(Command{Submit: &Submit{Job: Job{Pipeline: "a", Plan: p}}}).Job
 	must(Command{Attempt: &NewAttempt{Job: job}})
 	must(Command{Attempt: &NewAttempt{Job: job, Restart: true}})
 	must(Command{Open: &OpenEpoch{Job: job, Attempt: 2}})
@@ -121,7 +121,7 @@ func TestRefusals(t *testing.T) {
 		c     Command
 		stale bool
 	}{
-		{"a second live job of a pipeline", Command{Submit: &Submit{Job{Pipeline: "a", Plan: p}}}, false},
+		{"a second live job of a pipeline", Command{Submit: &Submit{Job: Job{Pipeline: "a", Plan: p}}}, false},
 		{"an epoch of an attempt that is over", Command{Open: &OpenEpoch{Job: job, Attempt: 1}}, true},
 		{"completion by an attempt that is over", Command{Complete: &CompleteEpoch{Job: job, Attempt: 1, Ref: checkpoint.Ref{Epoch: 2}}}, true},
 		{"completion of an epoch never opened", Command{Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 9}}}, false},
@@ -151,7 +151,7 @@ func TestRefusals(t *testing.T) {
 	must(Command{Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 1, Hash: "x"}}}) // doubled: fine
 	other := plan(t, 64)
 	must(Command{Phase: &SetPhase{Job: job, Phase: Canceled}})
-	if r := m.Apply(Command{Submit: &Submit{Job{Pipeline: "a", Plan: other}}}); r.Err == nil {
+	if r := m.Apply(Command{Submit: &Submit{Job: Job{Pipeline: "a", Plan: other}}}); r.Err == nil {
 		t.Error("a pipeline changed its number of key groups")
 	}
 }

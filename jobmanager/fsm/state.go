@@ -57,6 +57,8 @@ type Job struct {
 	Submitted int64             `json:"submitted_us"`
 	Changed   int64             `json:"changed_us"`        // last phase change
 	Restore   *checkpoint.Ref   `json:"restore,omitempty"` // where the first attempt starts, when no own epoch is complete
+	After     dataflow.Epoch    `json:"after,omitempty"`   // newest epoch opened when it was submitted: later ones are its own
+	Drain     bool              `json:"drain,omitempty"`   // its sources are to end
 	SkipState bool              `json:"allow_non_restored_state,omitempty"`
 }
 
@@ -74,6 +76,7 @@ type Pipeline struct {
 	KeyGroups int                  `json:"key_groups"`
 	Epoch     dataflow.Epoch       `json:"epoch"`            // last opened
 	Attempt   dataflow.Attempt     `json:"attempt"`          // last started
+	Completed dataflow.Epoch       `json:"completed"`        // newest completed ever, kept or not
 	Epochs    []EpochRecord        `json:"epochs,omitempty"` // completed and kept, in order
 	Job       dataflow.JobID       `json:"job,omitempty"`    // the live one; "" when none
 	States    []dataflow.StateInfo `json:"states,omitempty"`

@@ -51,7 +51,7 @@ func (c *committer) Check(ctx context.Context, restored dataflow.Epoch) error {
 		if restored == 0 {
 			from = "starts without a checkpoint (epoch 0)"
 		}
-		return fmt.Errorf("%s: table %q already holds epoch %d of %q, but the job %s: its rows would be missing or twice: restore a checkpoint of epoch %d or later, write to another table, or run under another name (--name) or with --new-pipeline: %w",
+		return fmt.Errorf("%s: table %q already holds epoch %d of %q, but the job %s: its rows would be missing or twice: restore a checkpoint of epoch %d or later, write to another table, or run under another --name: %w",
 			who, c.cfg.path, have, c.app, from, have, spi.ErrStop)
 	}
 	return nil

@@ -366,8 +366,8 @@ func TestCheck(t *testing.T) {
 	h, _ := s.prepare(w, 0, 12)
 	s.commit(c, 12, h)
 	for restored, want := range map[dataflow.Epoch]string{
-		9: `delta sink: table "gold/t" already holds epoch 12 of "pipe/snk", but the job is restored from epoch 9: its rows would be missing or twice: restore a checkpoint of epoch 12 or later, write to another table, or run under another name (--name) or with --new-pipeline: the job must stop`,
-		0: `delta sink: table "gold/t" already holds epoch 12 of "pipe/snk", but the job starts without a checkpoint (epoch 0): its rows would be missing or twice: restore a checkpoint of epoch 12 or later, write to another table, or run under another name (--name) or with --new-pipeline: the job must stop`,
+		9: `delta sink: table "gold/t" already holds epoch 12 of "pipe/snk", but the job is restored from epoch 9: its rows would be missing or twice: restore a checkpoint of epoch 12 or later, write to another table, or run under another --name: the job must stop`,
+		0: `delta sink: table "gold/t" already holds epoch 12 of "pipe/snk", but the job starts without a checkpoint (epoch 0): its rows would be missing or twice: restore a checkpoint of epoch 12 or later, write to another table, or run under another --name: the job must stop`,
 	} {
 		err := s.committer(e).Check(context.Background(), restored)
 		if !errors.Is(err, spi.ErrStop) || err.Error() != want {

@@ -121,7 +121,7 @@ func readSource(c dataflow.Connector, settings map[string]string, pipeline dataf
 	s.reset = def(s.props["auto.offset.reset"], "none")
 	s.committed = def(s.props["isolation.level"], "read_committed") == "read_committed"
 	if o.Switch("commit_offsets", true) {
-		s.group = def(s.props["group.id"], string(pipeline)+"-"+string(op))
+		s.group = def(s.props["group.id"], string(pipeline)+"/"+string(op))
 	}
 	if s.start == "committed" && s.props["group.id"] == "" && s.group == "" {
 		fault("option \"start\" is \"committed\" but no group is known: set group.id")
@@ -223,7 +223,7 @@ func readSink(c dataflow.Connector, settings map[string]string, pipeline dataflo
 		topic:       o.Text("topic", ""),
 		guarantee:   o.Text("guarantee", exactlyOnce),
 		partitioner: o.Text("partitioner", "default"),
-		prefix:      o.Text("transactional_id_prefix", string(pipeline)+"-"+string(op)),
+		prefix:      o.Text("transactional_id_prefix", string(pipeline)+"/"+string(op)),
 		ids:         int(o.Whole("transactional_ids", 5)),
 		markers:     o.Switch("commit_markers", true),
 		startup:     o.Span("startup_timeout", 10*time.Second),

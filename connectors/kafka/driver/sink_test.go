@@ -194,7 +194,7 @@ func TestSinkCommits(t *testing.T) {
 	}
 	slices.Sort(used)
 	for _, id := range slices.Compact(used) {
-		if !strings.HasPrefix(id, "pipe-snk-0-") {
+		if !strings.HasPrefix(id, "pipe/snk-0-") {
 			t.Errorf("used id %s", id)
 		}
 	}
@@ -318,7 +318,7 @@ func TestSinkFencesZombies(t *testing.T) {
 	if err == nil {
 		// Its records were flushed before; they are aborted none the less.
 		cm := openCommitter(t, env)
-		if _, err := cm.Commit(context.Background(), 1, handles(0, 1, stale)); !errors.Is(err, spi.ErrStop) || !strings.Contains(err.Error(), "pipe-snk-0-0 (producer ") {
+		if _, err := cm.Commit(context.Background(), 1, handles(0, 1, stale)); !errors.Is(err, spi.ErrStop) || !strings.Contains(err.Error(), "pipe/snk-0-0 (producer ") {
 			t.Errorf("committing a fenced transaction: %v", err)
 		}
 	}
@@ -386,7 +386,7 @@ func TestSinkPoolGrows(t *testing.T) {
 			state = p.Writer
 		}
 	}
-	if st := string(state); st != `{"prefix":"pipe-snk","ids":2}` {
+	if st := string(state); st != `{"prefix":"pipe/snk","ids":2}` {
 		t.Errorf("state %s", st)
 	}
 	commit(t, openCommitter(t, env), 2, h[:2])

@@ -223,7 +223,7 @@ func TestSourceStoresOffsets(t *testing.T) {
 	admin := kadm.NewClient(cl)
 	deadline := time.After(10 * time.Second)
 	for {
-		os, err := admin.FetchOffsets(context.Background(), "pipe-src")
+		os, err := admin.FetchOffsets(context.Background(), "pipe/src")
 		if o, ok := os.Lookup("in", 0); err == nil && ok && o.At == 9 {
 			break
 		}
@@ -312,7 +312,7 @@ func TestSourceOpenFaults(t *testing.T) {
 		{"missing topic", c.ListenAddrs(), []string{"topics", "in,absent"}, `kafka: topic "absent" does not exist on ` + c.ListenAddrs()[0] + `: create it, or correct the name`},
 		{"no match", c.ListenAddrs(), []string{"topic_pattern", "x.*", "end", "latest"}, `kafka source: no topic on ` + c.ListenAddrs()[0] + ` matches "^(?:x.*)$": create one, or correct topic_pattern`},
 		{"unreachable", []string{"127.0.0.1:1"}, nil, `kafka: no broker of 127.0.0.1:1 answered within 300ms: `},
-		{"no group offset", c.ListenAddrs(), []string{"start", "committed", "start_fallback", "fail"}, `kafka source: group "pipe-src" has no offset of in/0: set start_fallback to earliest or latest to begin there`},
+		{"no group offset", c.ListenAddrs(), []string{"start", "committed", "start_fallback", "fail"}, `kafka source: group "pipe/src" has no offset of in/0: set start_fallback to earliest or latest to begin there`},
 		{"end not named", c.ListenAddrs(), []string{"end", "specific", "end_offsets", "in/7=3"}, `kafka source: option "end_offsets" does not name in/0`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
