@@ -108,7 +108,6 @@ type Coordinator struct {
 	lastEnd    time.Time      // when the last subtask ended
 	final      dataflow.Epoch // complete epoch after all had ended; 0: not yet
 	wantFinal  bool
-	halt       bool // a Last request was opened: nothing follows
 	stopping   bool // the last epoch asked for is complete
 
 	stats []Stat
@@ -222,7 +221,7 @@ func (c *Coordinator) open(now time.Time) []Effect {
 	default:
 		r = request{kind: Periodic}
 	}
-	c.opening, c.halt = &r, r.last
+	c.opening = &r
 	return []Effect{OpenEpoch{Attempt: c.attempt, Kind: r.kind}}
 }
 
@@ -284,7 +283,6 @@ func (c *Coordinator) opened(now time.Time, ev Opened) []Effect {
 	r := *c.opening
 	c.opening = nil
 	if ev.Err != nil {
-		c.halt = false
 		return answer(r, 0, "", ev.Err.Error())
 	}
 	p := &pending{epoch: ev.Epoch, req: r, opened: now, waiting: map[dataflow.SubtaskID]bool{}}
@@ -433,7 +431,7 @@ func (c *Coordinator) subtaskEnded(now time.Time, ev Ended) []Effect {
 
 func (c *Coordinator) abort(now time.Time, reason string) []Effect {
 	p := c.pending
-	c.pending, c.end, c.halt = nil, now, false
+	c.pending, c.end = nil, now
 	c.failures++
 	c.record(p, now, "aborted", reason, 0, 0)
 	out := []Effect{Abort{Attempt: c.attempt, Epoch: p.epoch, Reason: reason}}
