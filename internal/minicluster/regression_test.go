@@ -11,15 +11,18 @@ var regressions = []struct {
 	cure Cure // "": it is in the engine
 }{
 	{"a lost Complete names handles twice", 8, TriggerTellsComplete},
-	{"a lost Start leaves the attempt waiting", 7, TriggerStarts},
-	{"a doubled Start aborts what the writers prepared", 5, StartOnce},
-	{"a lost Failed leaves the attempt hanging", 312, FailedAgain},
-	{"a lost Ended keeps the job from finishing", 11, EndedAgain},
-	{"a late Deploy brings an attempt back", 36, LateDeploy},
+	{"a lost Start leaves the attempt waiting", 35, TriggerStarts},
+	{"a doubled Start aborts what the writers prepared", 364, StartOnce},
+	{"a lost Ended keeps the job from finishing", 14, EndedAgain},
+	{"a late Deploy brings an attempt back", 25, LateDeploy},
+	{"epochs go on behind a job's last savepoint", 22, StopHolds},
 	{"a file shared by a rescale holds old rows of others", 36, CutToPart},
-	{"a broken writer refuses every epoch", 52378, ""},
-	{"a broken writer refuses every epoch", 52555, ""},
-	{"a broken writer refuses every epoch before the first", 52593, ""},
+	{"a broken writer refuses every epoch", 14, ""},
+	{"a broken writer refuses every epoch", 85, ""},
+	{"a broken writer refuses every epoch", 2766, ""},
+	{"a store that is away is taken for a corrupt manifest", 26, ""},
+	{"a store that is away is taken for a corrupt manifest", 54, ""},
+	{"a store that is away is taken for a corrupt manifest", 67, ""},
 }
 
 // TestSimulationRegressions runs every named seed, with its cure and without.
