@@ -192,7 +192,7 @@ func TestBadRecordsFollowTheirPolicy(t *testing.T) {
 		if table == "letters_letters" {
 			column = "offset"
 		}
-		got, err := command("", py, "-c", fmt.Sprintf("import deltalake; print(sorted(deltalake.DeltaTable(%q).to_pyarrow_table()[%q].to_pylist()))", filepath.Join(lake, table), column))
+		got, err := command("", py, "-c", fmt.Sprintf("import deltalake, os; print(sorted(deltalake.DeltaTable(%q).to_pyarrow_table()[%q].to_pylist()), flush=True); os._exit(0)", filepath.Join(lake, table), column))
 		if err != nil {
 			t.Fatal(err)
 		}

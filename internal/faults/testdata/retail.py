@@ -64,3 +64,7 @@ for reader in ["delta-rs", "duckdb"]:
     for check, sql, want in CHECKS:
         got = con.execute(sql).fetchone()[0]
         print(json.dumps({"reader": reader, "check": check, "got": int(got), "want": int(want)}), flush=True)
+
+# The threads of delta-rs may abort an interpreter that ends in order.
+sys.stdout.flush()
+os._exit(0)
