@@ -161,8 +161,12 @@ func (s *Store) listTables() (chain []dataflow.FileRef, made map[uint64]*pin, er
 			names[uint64(o.DiskFileNum)] = o.Remote.CustomObjectName
 		}
 	}
+	named := map[string]bool{}
 	s.mu.Lock()
 	groups, epoch := s.groups, s.epoch
+	for _, r := range s.chain {
+		named[fileName(r)] = true
+	}
 	s.mu.Unlock()
 	for level := len(levels) - 1; level >= 0; level-- {
 		for i := range levels[level] {
@@ -175,6 +179,11 @@ func (s *Store) listTables() (chain []dataflow.FileRef, made map[uint64]*pin, er
 					return nil, made, fmt.Errorf("state: external table %d: %w", num, iofs.ErrNotExist)
 				}
 				ref = src.ref()
+				if !named[fileName(ref)] && src.local() != "" {
+					// Merged away before Pebble let go of it: no manifest names its object any
+					// more, so that a sweep may have deleted it. It is uploaded again.
+					ref.Object, ref.Offset = "", 0
+				}
 			} else {
 				p, fresh, err := s.pinTable(num, paths[num], epoch, made)
 				if err != nil {

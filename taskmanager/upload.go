@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 
 	"github.com/weirstream/weir/checkpoint"
 	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/internal/control"
 	"github.com/weirstream/weir/internal/failpoint"
 	"github.com/weirstream/weir/internal/objstore"
@@ -28,9 +30,12 @@ type uploader struct {
 	parts  []dataflow.Part
 	busy   bool             // an upload is under way
 	places map[string]place // by local path
-	ctx    context.Context
-	cancel context.CancelFunc
-	idle   chan struct{} // closed when the last upload is over
+	// The epoch acked last, and the local paths that its parts name.
+	ackedEpoch dataflow.Epoch
+	ackedFiles map[string]bool
+	ctx        context.Context
+	cancel     context.CancelFunc
+	idle       chan struct{} // closed when the last upload is over
 }
 
 type place struct {
@@ -66,7 +71,13 @@ func (u *uploader) abort(e dataflow.Epoch) {
 	}
 }
 
-func (u *uploader) complete(dataflow.Epoch) {}
+// complete forgets the places of files that the complete epoch does not name: no
+// later part will, unless it brings them anew, and a sweep may delete them.
+func (u *uploader) complete(e dataflow.Epoch) {
+	if e == u.ackedEpoch {
+		maps.DeleteFunc(u.places, func(path string, _ place) bool { return !u.ackedFiles[path] })
+	}
+}
 
 func (u *uploader) acked(ev isAcked) {
 	if ev.epoch != u.epoch {
@@ -139,7 +150,12 @@ func (u *uploader) upload(epoch dataflow.Epoch, parts []dataflow.Part, known map
 // own, so writing it again is harmless.
 func (u *uploader) put(key string, paths []string, size int64) error {
 	var last error
-	for range 5 {
+	for i := range 5 {
+		if i > 0 {
+			if err := clock.Sleep(u.ctx, u.a.m.opts.Clock, readPause<<i); err != nil {
+				return errors.Join(err, last)
+			}
+		}
 		r := &concat{paths: slices.Clone(paths)}
 		err := u.a.m.opts.Store.Put(u.ctx, key, r, size)
 		err = errors.Join(err, r.close())
@@ -160,6 +176,14 @@ func (u *uploader) uploaded(ev uploaded) {
 	for path, p := range ev.places {
 		u.places[path] = p
 		u.a.states.placed(path, p)
+	}
+	if ev.epoch == u.epoch && ev.err == nil {
+		u.ackedEpoch, u.ackedFiles = ev.epoch, map[string]bool{}
+		for i := range ev.parts {
+			for _, f := range ev.parts[i].Files {
+				u.ackedFiles[f.Local] = true
+			}
+		}
 	}
 	for i := range ev.parts {
 		part := ev.parts[i]
