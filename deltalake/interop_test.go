@@ -42,7 +42,12 @@ func startOthers(t *testing.T) *others {
 	if err := exec.Command(python, "-c", "import deltalake, duckdb, duckdb_extension_delta, pyarrow").Run(); err != nil {
 		t.Skipf("SKIPPED: %s lacks deltalake, duckdb, duckdb-extension-delta or pyarrow", python)
 	}
-	cmd := exec.Command(python, "testdata/interop.py")
+	return startProcess(t, exec.Command(python, "testdata/interop.py"))
+}
+
+// startProcess talks to a process in JSON lines.
+func startProcess(t *testing.T, cmd *exec.Cmd) *others {
+	t.Helper()
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -346,3 +346,40 @@ func TestTypeWidening(t *testing.T) {
 		t.Fatalf("rows %v", sum)
 	}
 }
+
+// A shallow clone has the rows of its source and goes its own way.
+func TestClone(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	store := NewFolderStore(dir + "/a b")
+	tbl, err := Create(ctx, store, CreateOptions{Schema: interopSchema(), PartitionColumns: []string{"part"}, Properties: map[string]string{"delta.enableDeletionVectors": "true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendRows(t, tbl, 0, 30)
+	if _, err := tbl.Delete(ctx, mustExpr(t, "id = 7")); err != nil {
+		t.Fatal(err)
+	}
+	c, err := tbl.Latest().Clone(ctx, NewFolderStore(dir+"/clone"), TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Delete(ctx, mustExpr(t, "id = 8")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Vacuum(ctx, VacuumOptions{None: true, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	appendRows(t, c, 100, 2)
+	if c, err = Open(ctx, c.Store(), TableOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		tbl  *Table
+		rows int64
+	}{{tbl, 29}, {c, 30}} {
+		if got, err := sumSnapshot(ctx, tt.tbl.Latest(), nil, ScanOptions{}); err != nil || got.rows != tt.rows {
+			t.Fatalf("%v rows, want %d: %v", got, tt.rows, err)
+		}
+	}
+}
