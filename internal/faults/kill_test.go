@@ -243,3 +243,24 @@ func (w *world) verdicts(n int64) []verdict {
 	w.t.Helper()
 	return append(w.judgeTable(n), w.sink.judge(n))
 }
+
+// An outage that is longer than the transaction time-out loses what was prepared:
+// that is told by a job that stops and names the transaction, not by rows that lack.
+func TestOutageBeyondTransactionTimeout(t *testing.T) {
+	w := newWorld(t, 97)
+	w.flags = []string{"--set", "connections.kafka.default.transaction.timeout.ms=2000"}
+	w.startFeed(500, 0)
+	w.start(failpoint.EnvPoints + "=" + string(failpoint.KafkaBeforeEndTxn) + ":3").untilDead()
+	before := w.seen()
+	select { // the broker aborts the transaction meanwhile
+	case <-time.After(14 * time.Second):
+	case <-t.Context().Done():
+	}
+	w.finishFeed(true)
+	r := w.start()
+	reason := r.reason(pipeline)
+	says(t, reason, "the transaction faults", "INVALID_TXN_STATE", "transaction.timeout.ms")
+	if after := w.seen(); after != before {
+		t.Errorf("%d numbers were in the topic and %d are, although the job stopped", before, after)
+	}
+}
