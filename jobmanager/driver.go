@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirstream/weir/checkpoint"
@@ -53,6 +54,7 @@ type driver struct {
 	draining []chan answer          // who waits for the job to drain
 	nextID   int
 	view     view
+	sweeping atomic.Bool
 }
 
 // stage is where the driver stands with the current attempt.
@@ -442,6 +444,9 @@ func (d *driver) stopped() {
 	}
 	d.set(e.phase, e.reason)
 	d.over = true
+	if e.phase == fsm.Canceled {
+		d.startSweep(context.WithoutCancel(d.ctx), 0)
+	}
 	if e.reply != nil {
 		e.reply <- answer{ref: e.ref}
 	}

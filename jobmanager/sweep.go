@@ -1,6 +1,7 @@
 package jobmanager
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -25,45 +26,59 @@ func (d *driver) retain() {
 		retain = 2
 	}
 	_, drop := checkpoint.Keep(refs, retain, func(e dataflow.Epoch) bool { return done[e] }, 0)
-	sweep := d.now().Sub(d.view.swept) > d.m.opts.Lease
-	if len(drop) < 16 && !sweep {
-		return // a log entry for each epoch would be one too many
-	}
-	d.view.swept = d.now()
-	cut := d.now().Add(-2 * d.m.opts.Lease)
-	d.beside(func() func() {
-		if len(drop) > 0 {
+	if len(drop) >= dropAtOnce {
+		d.beside(func() func() {
 			var gone []dataflow.Epoch
 			for _, r := range drop {
 				gone = append(gone, r.Epoch)
 			}
 			d.m.append(d.ctx, fsm.Command{Drop: &fsm.DropEpochs{Pipeline: p.Name, Epochs: gone}})
-		}
-		if err := d.sweep(cut); err != nil && d.ctx.Err() == nil {
+			return nil
+		})
+	}
+	if d.now().Sub(d.view.swept) > max(sweepEvery, d.m.opts.Lease) {
+		d.startSweep(d.ctx, 2*d.m.opts.Lease)
+	}
+}
+
+const (
+	dropAtOnce  = 16          // a log entry for each epoch would be one too many
+	sweepEvery  = time.Minute // a sweep lists all objects of the pipeline
+	sweepWithin = 5 * time.Minute
+)
+
+// startSweep sweeps what was last touched longer than age ago, on a goroutine of
+// its own: it may take long, and checkpoints must not wait for it.
+func (d *driver) startSweep(ctx context.Context, age time.Duration) {
+	d.view.swept = d.now()
+	if !d.sweeping.CompareAndSwap(false, true) {
+		return
+	}
+	cut := d.now().Add(-age)
+	d.m.wg.Go(func() {
+		defer d.sweeping.Store(false)
+		ctx, cancel := context.WithTimeout(ctx, sweepWithin)
+		defer cancel()
+		if err := d.sweep(ctx, cut); err != nil && ctx.Err() == nil {
 			d.log.Warn("sweep of given-up epochs failed, it is tried again", "err", err)
 		}
-		return nil
 	})
 }
 
 // sweep deletes objects of recorded epochs that no kept manifest names and that
 // were last touched before cut. It runs on the slow goroutine.
-func (d *driver) sweep(cut time.Time) error {
+func (d *driver) sweep(ctx context.Context, cut time.Time) error {
 	p := d.m.machine.pipeline(d.job.Pipeline)
-	latest := p.Latest()
-	if latest == nil {
-		return nil
-	}
 	var kept []*checkpoint.Manifest
 	for _, rec := range p.Epochs {
-		man, err := checkpoint.Load(d.ctx, d.m.opts.Store, rec.Ref)
+		man, err := checkpoint.Load(ctx, d.m.opts.Store, rec.Ref)
 		if err != nil {
 			return err // what it names is unknown: keep everything
 		}
 		kept = append(kept, man)
 	}
 	var listed []string
-	for info, err := range objstore.All(d.ctx, d.m.opts.Store, checkpoint.EpochsDir(p.Name), "") {
+	for info, err := range objstore.All(ctx, d.m.opts.Store, checkpoint.EpochsDir(p.Name), "") {
 		if err != nil {
 			return err
 		}
@@ -72,14 +87,14 @@ func (d *driver) sweep(cut time.Time) error {
 		}
 	}
 	var errs []error
-	for _, key := range checkpoint.Sweep(p.Name, listed, kept, func(e dataflow.Epoch) bool { return e < latest.Epoch }) {
-		errs = append(errs, d.m.opts.Store.Delete(d.ctx, key))
+	for _, key := range checkpoint.Sweep(p.Name, listed, kept, func(e dataflow.Epoch) bool { return e <= p.Epoch && (e < p.Completed || p.Job == "") }) {
+		errs = append(errs, d.m.opts.Store.Delete(ctx, key))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	if len(p.Orphans) > 0 {
-		return d.m.append(d.ctx, fsm.Command{Forget: &fsm.ForgetEpochs{Pipeline: p.Name, Epochs: p.Orphans}}).Err
+		return d.m.append(ctx, fsm.Command{Forget: &fsm.ForgetEpochs{Pipeline: p.Name, Epochs: p.Orphans}}).Err
 	}
 	return nil
 }
