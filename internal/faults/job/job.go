@@ -8,12 +8,14 @@
 package job
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/weirstream/weir/connectors/delta"
 	"github.com/weirstream/weir/connectors/kafka"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/stream"
 )
 
@@ -81,7 +83,9 @@ func Build(g *stream.Graph) error {
 	numbers := stream.Read(g, "numbers", kafka.Topic("in", stream.JSON[Number]()))
 	paced := stream.Map(numbers, "pace", func(n Number) Number {
 		if slow > 0 && n.Key%4 == 0 {
-			time.Sleep(slow)
+			if err := clock.Sleep(context.Background(), clock.Wall(), slow); err != nil {
+				panic(err) // nobody cancels it
+			}
 		}
 		return n
 	})
