@@ -420,13 +420,13 @@ func (m *manager) retain() {
 		refs = append(refs, rec.Ref)
 		done[rec.Epoch] = rec.Finished
 	}
-	_, drop := checkpoint.Keep(refs, 2, func(e dataflow.Epoch) bool { return done[e] }, 0)
-	sweep := m.s.now-m.swept > sweepEvery
+	_, drop := checkpoint.Keep(refs, m.s.shape.retain, func(e dataflow.Epoch) bool { return done[e] }, 0)
+	sweep := m.s.now-m.swept > m.s.shape.lease
 	if len(drop) < 4 && !sweep {
 		return
 	}
 	m.swept = m.s.now
-	cut := clock(m.s.now - 2*sweepEvery)
+	cut := clock(m.s.now - 2*m.s.shape.lease)
 	m.beside(func() func() {
 		if len(drop) > 0 {
 			var gone []dataflow.Epoch

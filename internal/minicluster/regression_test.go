@@ -13,6 +13,7 @@ var regressions = []struct {
 	{"a lost Complete names handles twice", 8, TriggerTellsComplete},
 	{"a lost Start leaves the attempt waiting", 35, TriggerStarts},
 	{"a doubled Start aborts what the writers prepared", 364, StartOnce},
+	{"a lost Failed leaves the attempt hanging", 14, FailedAgain},
 	{"a lost Ended keeps the job from finishing", 14, EndedAgain},
 	{"a late Deploy brings an attempt back", 25, LateDeploy},
 	{"epochs go on behind a job's last savepoint", 22, StopHolds},

@@ -79,6 +79,7 @@ type sim struct {
 
 	choices []choice
 	without Cure
+	eager   bool
 	tracing int // events kept; 0: none
 	trace   []string
 }
@@ -87,6 +88,10 @@ type sim struct {
 type Options struct {
 	Seed  uint64
 	Trace int // how many events a failure's trace holds at least; none
+
+	// Eager lets retention keep one epoch and the sweep wait for nothing, and five
+	// epochs be unfinished.
+	Eager bool
 
 	// Without takes a cure away that the drivers have: see Cures.
 	Without Cure
@@ -116,8 +121,12 @@ func Cures() []Cure {
 // Run runs one seed to its end. An error is a *Failure.
 func Run(o Options) (Stats, error) {
 	seed := o.Seed
-	s := &sim{seed: seed, r: rand.New(rand.NewPCG(seed, 0x5eed)), ctx: context.Background(), tracing: o.Trace, without: o.Without, now: 1_000_000}
+	s := &sim{seed: seed, r: rand.New(rand.NewPCG(seed, 0x5eed)), ctx: context.Background(), tracing: o.Trace, without: o.Without, eager: o.Eager, now: 1_000_000}
 	s.shape = drawShape(s.r)
+	s.shape.retain, s.shape.lease = 2, sweepEvery
+	if s.eager {
+		s.shape.retain, s.shape.lease, s.shape.unfinished = 1, 0, 5
+	}
 	s.mem = objstore.NewMem(func() time.Time { return clock(s.now) })
 	s.odds = s.shape.odds()
 	s.store = objstore.NewFaulty(watched{s.mem, s}, objstore.FaultyOptions{
@@ -198,6 +207,8 @@ type shape struct {
 	storeFaults           float64
 	killWorker, killJM    int // one in n steps
 	interval              time.Duration
+	retain, unfinished    int   // epochs kept; complete ones that may be unfinished, 0: the default
+	lease                 int64 // µs; a sweep leaves alone what is younger than two
 	speed                 [kinds]int
 }
 
@@ -242,7 +253,7 @@ func (sh *shape) odds() map[objstore.Fault]float64 {
 }
 
 func (sh *shape) options() fsm.Options {
-	return fsm.Options{Checkpoint: checkpoint.Options{Interval: sh.interval, Timeout: 12 * time.Millisecond, RepeatCommit: 3 * time.Millisecond}}
+	return fsm.Options{Checkpoint: checkpoint.Options{MaxUnfinished: sh.unfinished, Interval: sh.interval, Timeout: 12 * time.Millisecond, RepeatCommit: 3 * time.Millisecond}}
 }
 
 const firstSource, secondSource dataflow.OperatorID = "in", "more"

@@ -83,6 +83,20 @@ func (s *Stats) add(o Stats) {
 	s.EndedEarly += o.EndedEarly
 }
 
+// TestSimulationEager lets retention and sweep do their worst.
+func TestSimulationEager(t *testing.T) {
+	seeds := uint64(200)
+	if testing.Short() {
+		seeds = 40
+	}
+	for seed := uint64(1); seed <= seeds; seed++ {
+		if _, err := Run(Options{Seed: seed, Eager: true}); err != nil {
+			_, err = Run(Options{Seed: seed, Eager: true, Trace: 60})
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestSimulationFindsPlantedBugs switches each guard off in turn: at least 9 of 10
 // ranges of 200 seeds must find it.
 func TestSimulationFindsPlantedBugs(t *testing.T) {
