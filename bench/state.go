@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -55,15 +56,10 @@ type StateResult struct {
 }
 
 const (
+	probeRows     = 1000                   // of the run that restores
 	stateFields   = 12                     // int64 fields of an entry, 96 bytes, and a count
 	stateRowBytes = 16 + stateFields*5 + 3 // about what a row takes encoded: its key and varints of random 32-bit numbers
 )
-
-// entry is the state of one key: about 100 bytes.
-type entry struct {
-	N int32
-	V [stateFields]int64
-}
 
 type touch struct{ Key int64 }
 
@@ -75,9 +71,10 @@ type stateJob struct {
 
 func (j *stateJob) entry() *keyed { return &keyed{job: j} }
 
-// keyed is entry with the way back to the bench.
+// keyed is the state of one key, about 100 bytes, with the way back to the bench.
 type keyed struct {
-	entry
+	N   int32
+	V   [stateFields]int64
 	job *stateJob `state:"-"`
 }
 
@@ -97,13 +94,13 @@ func (k *keyed) Receive(_ stream.Context[touch], t touch) {
 
 // build makes a job whose source has a name of its own, so that each run starts
 // its source anew over the same state.
-func (j *stateJob) build(source string, count int64, rate float64, key func(i int64) int64) local.Build {
+func (j *stateJob) build(source string, rate float64, key func(i int64) int64) local.Build {
 	return func(g *stream.Graph) error {
 		options := []gen.Option{gen.Splits(2)}
 		if rate > 0 {
 			options = append(options, gen.Rate(rate))
 		}
-		rows := stream.Read(g, source, gen.Sequence(count, func(i int64) touch { return touch{key(i)} }, options...))
+		rows := stream.Read(g, source, gen.Sequence(math.MaxInt64/8, func(i int64) touch { return touch{key(i)} }, options...))
 		byKey := stream.KeyBy(rows, func(t touch) int64 { return t.Key })
 		stream.Discard(stream.Actors(byKey, "entries", j.entry), "nothing")
 		return nil
@@ -126,9 +123,9 @@ func State(ctx context.Context, o StateOptions) (r StateResult, err error) {
 		return int64((x ^ x>>29) % uint64(o.Keys))
 	}
 	c, err := local.Start(ctx, local.Options{Dir: dir, StateBudget: o.Budget, Log: o.Log, Slots: max(6, o.Parallelism), Jobs: map[string]local.Build{
-		"load":  j.build("load", o.Keys, 0, func(i int64) int64 { return i }),
-		"touch": j.build("touch", int64(o.Epochs+2)*o.Touched, perEpoch, uniform),
-		"probe": j.build("probe", 1000, 0, uniform),
+		"load":  j.build("load", 0, func(i int64) int64 { return i % o.Keys }),
+		"touch": j.build("touch", perEpoch, uniform),
+		"probe": j.build("probe", probeRows, uniform),
 	}})
 	if err != nil {
 		return r, err
@@ -137,7 +134,7 @@ func State(ctx context.Context, o StateOptions) (r StateResult, err error) {
 	r = StateResult{Bench: "state", Keys: o.Keys, Touched: o.Touched, Budget: o.Budget, Machine: ThisMachine(), Commit: Commit()}
 
 	began := j.wall.Monotonic()
-	load, err := j.run(ctx, c, o, "load", time.Second)
+	load, err := j.run(ctx, c, o, "load", o.Keys, time.Second)
 	if err != nil {
 		return r, err
 	}
@@ -148,17 +145,17 @@ func State(ctx context.Context, o StateOptions) (r StateResult, err error) {
 		}
 		r.FullMS = max(r.FullMS, float64(s.Duration.Microseconds())/1000)
 	}
-	touched, err := j.run(ctx, c, o, "touch", o.Interval)
+	touched, err := j.run(ctx, c, o, "touch", int64(o.Epochs+2)*o.Touched, o.Interval)
 	if err != nil {
 		return r, err
 	}
 	r.sum(touched)
-	r.Changed = int64(o.Epochs) * o.Touched * stateRowBytes
+	r.Changed = int64(r.Epochs) * o.Touched * stateRowBytes
 	r.Amplification = float64(r.Uploaded) / float64(r.Changed)
 
 	j.firstRow.Store(0)
 	began = j.wall.Monotonic()
-	if _, err := j.run(ctx, c, o, "probe", time.Second); err != nil {
+	if _, err := j.run(ctx, c, o, "probe", probeRows, time.Second); err != nil {
 		return r, err
 	}
 	r.RestoreMS = float64((time.Duration(j.firstRow.Load()) - began).Microseconds()) / 1000
@@ -188,7 +185,7 @@ func (r *StateResult) sum(stats []checkpoint.Stat) {
 
 // run runs one of the jobs over the pipeline's state and returns its completed
 // epochs in order.
-func (j *stateJob) run(ctx context.Context, c *local.Cluster, o StateOptions, job string, interval time.Duration) ([]checkpoint.Stat, error) {
+func (j *stateJob) run(ctx context.Context, c *local.Cluster, o StateOptions, job string, count int64, interval time.Duration) ([]checkpoint.Stat, error) {
 	id, err := c.Run(ctx, local.RunRequest{Pack: job, Name: "state", Parallelism: o.Parallelism, SkipState: true,
 		Options: fsm.Options{Checkpoint: checkpoint.Options{Interval: interval}, MaxRestarts: -1}})
 	if err != nil {
@@ -196,6 +193,8 @@ func (j *stateJob) run(ctx context.Context, c *local.Cluster, o StateOptions, jo
 	}
 	seen := map[int64]checkpoint.Stat{}
 	var last jobmanager.Info
+	stopped := make(chan error, 1)
+	stopping := false
 	if err := c.Wait(ctx, 20*time.Millisecond, func(infos []jobmanager.Info) {
 		last = infos[slices.IndexFunc(infos, func(i jobmanager.Info) bool { return i.ID == id })]
 		for _, s := range last.Checkpoints {
@@ -203,7 +202,19 @@ func (j *stateJob) run(ctx context.Context, c *local.Cluster, o StateOptions, jo
 				seen[int64(s.Epoch)] = s
 			}
 		}
+		for _, op := range last.Operators {
+			if op.Operator == "entries" && op.In >= count && !stopping {
+				stopping = true
+				go func() {
+					_, err := c.Jobs.Stop(ctx, id, false)
+					stopped <- err
+				}()
+			}
+		}
 	}); err != nil {
+		return nil, err
+	}
+	if err := <-stopped; err != nil {
 		return nil, err
 	}
 	if last.Phase != fsm.Finished {

@@ -23,7 +23,7 @@ import (
 // benchCommand runs the workloads of package bench.
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure what jobs cost in CPU time, on this machine"}
-	cmd.AddCommand(benchNexmarkCommand(), benchMainJobCommand(), benchPaceCommand())
+	cmd.AddCommand(benchNexmarkCommand(), benchMainJobCommand(), benchPaceCommand(), benchStateCommand())
 	return cmd
 }
 

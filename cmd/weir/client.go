@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/internal/pack"
 	"github.com/weirstream/weir/jobmanager"
 	"github.com/weirstream/weir/jobmanager/fsm"
@@ -95,6 +96,7 @@ func (c *client) runCommand() *cobra.Command {
 	var req rest.RunRequest
 	var params []string
 	var interval, timeout, pause time.Duration
+	var detach bool
 	cmd := &cobra.Command{
 		Use: "run PACK | FOLDER [-- KEY=VALUE ...]", Short: "Run a job", Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -128,10 +130,16 @@ func (c *client) runCommand() *cobra.Command {
 			if err := c.call(cmd.Context(), "POST", "/jobs", bytes.NewReader(b), &job); err != nil {
 				return err
 			}
+			if !detach {
+				if err := c.awaitRunning(cmd.Context(), job.ID); err != nil {
+					return err
+				}
+			}
 			return c.print(job, func(w io.Writer) { fmt.Fprintln(w, job.ID) })
 		},
 	}
 	f := cmd.Flags()
+	f.BoolVarP(&detach, "detached", "d", false, "do not wait until the job runs")
 	f.StringVar(&req.Name, "name", "", "pipeline (default: the pack's name)")
 	f.IntVarP(&req.Parallelism, "parallelism", "p", 1, "default parallelism of operators")
 	f.IntVar(&req.KeyGroups, "max-parallelism", 0, "key groups, fixed for the pipeline (default 128)")
@@ -146,6 +154,30 @@ func (c *client) runCommand() *cobra.Command {
 	f.BoolVar(&req.Options.RetainOnCancel, "retain-on-cancel", false, "keep checkpoints when the job is cancelled")
 	f.IntVar(&req.Options.MaxRestarts, "max-restarts", 0, "restarts after failures (0: no limit, -1: none)")
 	return cmd
+}
+
+// awaitRunning waits until a new job runs. One that fails before is cancelled, so
+// that a mistake leaves nothing behind that restarts for ever.
+func (c *client) awaitRunning(ctx context.Context, id string) error {
+	for {
+		var j jobmanager.Info
+		if err := c.call(ctx, "GET", "/jobs/"+id, nil, &j); err != nil {
+			return err
+		}
+		switch j.Phase {
+		case fsm.Running, fsm.Finished, fsm.Stopping:
+			return nil
+		case fsm.Failed, fsm.Canceled:
+			return fmt.Errorf("%s: %s", id, j.Reason)
+		case fsm.Restarting:
+			var v map[string]string
+			err := c.call(ctx, "PATCH", "/jobs/"+id+"?mode=cancel", nil, &v)
+			return errors.Join(fmt.Errorf("%s did not start and was cancelled: %s", id, j.Reason), err)
+		}
+		if err := clock.Sleep(ctx, clock.Wall(), 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 // packOf returns the path of a pack, building it where a folder is named.
