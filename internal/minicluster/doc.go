@@ -10,6 +10,7 @@
 //	worker.go, uploader.go     taskmanager: attempts, uploads, committers
 //	node.go                    actors: one subtask's mail and background work
 //	store.go, counter.go       state and kernel: epoch files, dirty and frozen rows
+//	actorjob.go, row.go        the job, by hand or with the real kernel (stream.Build)
 //	input.go                   a topic that grows: splits with offsets
 //	table.go                   a Delta table: commits with txn, put-if-absent
 //	broker.go, producer.go     Kafka's transactions as REAL.md's table has them
@@ -23,7 +24,16 @@
 // every manifest is the state of exactly the rows before its positions, nothing
 // is deleted that somebody may still read.
 //
-// A seed decides everything, so a failing one can be run again with a trace.
+// A seed decides everything, so a failing one can be run again with a trace:
+//
+//	WEIR_SIM_SEED=n            one seed, with everything that happened if it fails
+//	WEIR_SIM_SEEDS=20000       how many seeds TestSimulation runs, from WEIR_SIM_FROM on
+//	WEIR_SIM_CURES=400         how many seeds need each cure of a driver (Cures)
+//
+// regression_test.go keeps the seeds that found something.
+//
+// Not simulated: Pebble, Raft's own messages, protoactor, the network between two
+// workers; a job manager that goes on beside its successor; damaged objects.
 //
 // Concurrency: none. A run starts no goroutine and reads no clock; runs may go on
 // beside each other unless a guard is switched off.

@@ -3,6 +3,7 @@ package minicluster
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"testing"
 	"time"
@@ -16,6 +17,12 @@ const (
 	envSeeds = "WEIR_SIM_SEEDS" // how many; 1,000, with -short 200
 	envFrom  = "WEIR_SIM_FROM"  // the first; 1
 )
+
+// TestMain trades memory for time: runs make much garbage and keep little.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
 
 func number(t *testing.T, name string, other uint64) uint64 {
 	text := os.Getenv(name)
