@@ -192,7 +192,7 @@ func interopBatch(start, n int) *Batch {
 func interopHistories(t *testing.T, o *others) {
 	t.Helper()
 	ctx := context.Background()
-	histories := 2
+	histories := 1
 	if n, err := strconv.Atoi(os.Getenv("WEIR_INTEROP_HISTORIES")); err == nil {
 		histories = n
 	}
