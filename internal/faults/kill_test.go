@@ -34,19 +34,19 @@ var hitsPerEpoch = map[failpoint.Point]int{
 // topic once, with the state that it must have met.
 func TestExactlyOnce(t *testing.T) {
 	p := plan{kills: 10, rate: 2000, seed: uint64(time.Now().UnixNano())}
-	all := failpoint.Points()
-	rand.New(rand.NewPCG(p.seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	p.points = all[:7]
-	if os.Getenv("WEIR_FAULTS") == "full" {
-		p.kills, p.rate, p.least = 100, 10_000, 5_000_000
-		p.points = append(append(append([]failpoint.Point{}, all...), all...), all...)
-	}
 	if s := os.Getenv("WEIR_FAULTS_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
 		p.seed = seed
+	}
+	all := failpoint.Points()
+	rand.New(rand.NewPCG(p.seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	p.points = all[:7]
+	if os.Getenv("WEIR_FAULTS") == "full" {
+		p.kills, p.rate, p.least = 100, 10_000, 5_000_000
+		p.points = append(append(append([]failpoint.Point{}, all...), all...), all...)
 	}
 	if s := os.Getenv("WEIR_FAULTS_POINTS"); s != "" { // for a closer look
 		p.points = nil

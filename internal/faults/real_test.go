@@ -110,7 +110,8 @@ func (d *deployment) world(keys int64) *world {
 }
 
 // breakBroker kills the broker and starts it again, at random moments, until it was
-// done n times or ctx ends; each time rows have come through since the last.
+// done n times or ctx ends; each time rows have come through since the last. Every
+// second time the S3 server goes away for a moment too.
 func (d *deployment) breakBroker(ctx context.Context, r *rand.Rand, n int, seen func() int64, done *atomic.Int64) error {
 	for done.Load() < int64(n) {
 		before := seen()
@@ -126,6 +127,18 @@ func (d *deployment) breakBroker(ctx context.Context, r *rand.Rand, n int, seen 
 		}
 		if _, err := scriptOutput("kafka.sh", "start", kafkaPort); err != nil {
 			return err
+		}
+		if done.Load()%2 == 1 {
+			if _, err := scriptOutput("s3.sh", "stop", s3Port); err != nil {
+				return err
+			}
+			select {
+			case <-time.After(2 * time.Second):
+			case <-ctx.Done(): // it must run at the end
+			}
+			if _, err := scriptOutput("s3.sh", "start", s3Port); err != nil {
+				return err
+			}
 		}
 		d.t.Logf("the broker was killed for the %d. time", done.Add(1))
 	}
