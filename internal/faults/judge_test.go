@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -147,6 +148,22 @@ func consume(t *testing.T, brokers, topic string, keys int64) *tally {
 		}
 	}()
 	t.Cleanup(func() { stop(); <-done; cl.Close() })
+	return y
+}
+
+// again reads the topic out anew from its beginning until nothing more comes: a
+// consumer that lived through kills of a real broker may have been sent back by it.
+func (w *world) again(n int64) *tally {
+	w.t.Helper()
+	y := consume(w.t, w.brokers, "out", w.keys)
+	late := time.Now().Add(w.patience())
+	for rows, since := int64(-1), time.Now(); time.Since(since) < 2*time.Second || y.distinct() < min(n, w.sink.distinct()) && time.Now().Before(late); <-time.After(20 * time.Millisecond) {
+		y.mu.Lock()
+		if y.rows != rows {
+			rows, since = y.rows, time.Now()
+		}
+		y.mu.Unlock()
+	}
 	return y
 }
 

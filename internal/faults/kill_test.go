@@ -241,7 +241,7 @@ func (w *world) mustBeClean(n int64) {
 
 func (w *world) verdicts(n int64) []verdict {
 	w.t.Helper()
-	return append(w.judgeTable(n), w.sink.judge(n))
+	return append(w.judgeTable(n), w.again(n).judge(n))
 }
 
 // An outage that is longer than the transaction time-out loses what was prepared:
