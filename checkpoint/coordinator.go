@@ -99,9 +99,10 @@ type Coordinator struct {
 	newest   dataflow.Epoch // last opened
 	complete dataflow.Epoch // newest complete one of the attempt
 	requests []request
-	last     time.Time // when the last epoch was opened
-	end      time.Time // when the last one ended
-	failures int       // consecutive aborts
+	last     time.Time     // when the last epoch was opened
+	end      time.Time     // when the last one ended
+	failures int           // consecutive aborts
+	took     time.Duration // by the newest complete one
 
 	unfinished []committing // oldest first; the first is being committed
 	ended      map[dataflow.SubtaskID]bool
@@ -237,7 +238,7 @@ func (c *Coordinator) interval(now time.Time) time.Duration {
 	case len(c.ended) == 0:
 		return want
 	case now.Sub(c.lastEnd) < recently:
-		return min(want, soon)
+		return min(want, max(soon, 3*c.took))
 	case c.opts.Interval < 0:
 		return tail
 	}
@@ -331,7 +332,7 @@ func (c *Coordinator) completed(now time.Time, ev Completed) []Effect {
 	if ev.Err != nil {
 		return c.abort(now, ev.Err.Error())
 	}
-	c.pending, c.end, c.failures, c.complete = nil, now, 0, p.epoch
+	c.pending, c.end, c.failures, c.complete, c.took = nil, now, 0, p.epoch, now.Sub(p.opened)
 	m := Manifest{Parts: p.parts}
 	total, fresh := m.Bytes()
 	c.record(p, now, "completed", "", total, fresh)

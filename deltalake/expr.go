@@ -54,8 +54,6 @@ func And(a, b *Expr) *Expr {
 	return &Expr{op: "and", args: []*Expr{a, b}, text: "(" + a.text + ") AND (" + b.text + ")"}
 }
 
-func not(a *Expr) *Expr { return &Expr{op: "not", args: []*Expr{a}, text: "NOT (" + a.text + ")"} }
-
 type token struct {
 	kind byte // 'i' identifier, 'q' quoted identifier, 's' string, 'n' number, 'o' operator
 	text string

@@ -253,11 +253,11 @@ func TestRulesAndColumns(t *testing.T) {
 	if _, err := tbl.RenameColumn(ctx, "price", "cost"); err != nil {
 		t.Fatal(err)
 	}
-	s, err := tbl.DropColumn(ctx, "name")
-	if err != nil {
+	if _, err := tbl.DropColumn(ctx, "name"); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = tbl.EvolveSchema(ctx, NewSchema(Col("name", Of(KindLong)))); err != nil {
+	s, err := tbl.EvolveSchema(ctx, NewSchema(Col("name", Of(KindLong))))
+	if err != nil {
 		t.Fatal(err)
 	}
 	for b, err := range s.Scan(ctx, ScanOptions{}) {

@@ -132,7 +132,6 @@ type merging struct {
 	keys    []joinKey
 	index   map[string][]int32
 	rw      *rewriter
-	lead    [2]*Schema // of the narrow target and the source, as structs of a pair
 }
 
 // joinKey is one equality between a target and a source expression.

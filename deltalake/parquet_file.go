@@ -67,7 +67,6 @@ type pqWriter struct {
 	comp      *compressor
 	groupSize int64 // bytes of encoded pages that end a row group
 	pageSize  int
-	dict      bool
 	pos       int64
 	rows      int64 // of the file, the open row group included
 	groupRows int64

@@ -19,11 +19,11 @@ type pqFile struct {
 // pqCol is one node of the file's schema.
 type pqCol struct {
 	pqElement
-	leaf     int // index of the column chunk; -1 for groups
-	def, top uint8
-	depth    uint8 // repetition level: repeated nodes at and above
-	parent   *pqCol
-	nodes    []*pqCol
+	leaf   int // index of the column chunk; -1 for groups
+	def    uint8
+	depth  uint8 // repetition level: repeated nodes at and above
+	parent *pqCol
+	nodes  []*pqCol
 }
 
 const footerGuess = 64 << 10

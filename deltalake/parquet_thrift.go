@@ -27,8 +27,6 @@ type thriftReader struct {
 	bad   bool
 }
 
-func (r *thriftReader) fail() { r.bad = true }
-
 func (r *thriftReader) byte() byte {
 	if r.bad || r.pos >= len(r.b) {
 		r.bad = true
@@ -180,7 +178,6 @@ type pqChunk struct {
 	min, max           []byte
 	hasMin, hasMax     bool
 	nulls              int64 // -1 when unknown
-	deprecatedMinMax   bool
 	external, isCipher bool
 }
 

@@ -22,7 +22,7 @@ type misTimed struct{ N int }
 func (c *misTimed) Receive(ctx Context[string], e event)                {}
 func (c *misTimed) OnTimer(ctx Context[int], name string, at time.Time) {}
 
-type forgetful struct{ n int }
+type forgetful struct{ n int } //lint:ignore U1000 an unexported field is the point
 
 func (c *forgetful) Receive(ctx Context[string], e event) {}
 

@@ -41,8 +41,9 @@ type Options struct {
 	Sources  map[string]spi.SourceDriver
 	Sinks    map[string]spi.SinkDriver
 	Settings map[string]string // named connections, lake root
-	// StateBudget is the memory in bytes for keyed state of the whole worker: half
-	// for typed caches, split over keyed subtasks, the rest for Pebble; 512 MiB.
+	// StateBudget is the memory in bytes for keyed state of the whole worker: three
+	// quarters for typed caches, split over keyed subtasks, an eighth for Pebble's
+	// blocks, the rest for filters; 512 MiB.
 	StateBudget int64
 	Clock       clock.Clock  // the wall clock
 	Log         *slog.Logger // discards
@@ -198,7 +199,7 @@ func (m *Manager) budget(plan *dataflow.Plan, subtasks []dataflow.SubtaskID) int
 			keyed++
 		}
 	}
-	return m.opts.StateBudget / 2 / max(keyed, 1)
+	return m.opts.StateBudget / 4 * 3 / max(keyed, 1)
 }
 
 var errNoStates = errors.New("taskmanager: operator has no such state")

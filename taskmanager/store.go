@@ -18,7 +18,7 @@ import (
 )
 
 func openShared(opts Options) (*state.Shared, error) {
-	return state.NewShared(state.SharedOptions{CacheBytes: max(opts.StateBudget/4, 1<<20)})
+	return state.NewShared(state.SharedOptions{CacheBytes: max(opts.StateBudget/8, 1<<20)})
 }
 
 // storeDir is where a subtask of the attempt keeps its rows.

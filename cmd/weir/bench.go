@@ -93,6 +93,7 @@ func benchNexmarkCommand() *cobra.Command {
 				return err
 			}
 			o.Events, o.Density, o.StateBudget = n, d, b
+			tuneMemory(b)
 			if query == "all" {
 				return f.nexmarkAll(cmd)
 			}

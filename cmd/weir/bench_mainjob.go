@@ -111,6 +111,7 @@ func (f *benchMainJob) runAll(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	tuneMemory(budget)
 	o := bench.MainJobOptions{Workload: f.workload, Brokers: f.brokers, Kafka: kind, Events: n, Keys: f.keys, Parallelism: f.parallelism, StateBudget: budget,
 		Interval: f.interval, Log: log, Rate: f.rate, Guarantee: f.guarantee, Pace: func(ctx context.Context) (l mainjob.Latencies, err error) {
 			err = runJSON(ctx, self, []string{"bench", "pace", "--broker=" + f.brokers, fmt.Sprintf("--rate=%d", f.rate), fmt.Sprintf("--keys=%d", f.keys),

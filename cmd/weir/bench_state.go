@@ -25,6 +25,7 @@ func benchStateCommand() *cobra.Command {
 			if err := errors.Join(err, err1, err2, err3); err != nil {
 				return err
 			}
+			tuneMemory(b)
 			o.Keys, o.Touched, o.Budget = k, t, b
 			log, done, err := bench.LogTo(f.log)
 			if err != nil {

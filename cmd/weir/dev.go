@@ -82,6 +82,7 @@ type dev struct {
 }
 
 func runDev(ctx context.Context, o devOptions, jobs []string, out io.Writer) (err error) {
+	tuneMemory(o.stateBudget)
 	d := &dev{opts: o, started: time.Now(), out: newStatus(out)}
 	if o.fresh {
 		if err := emptyDir(o.dir); err != nil {

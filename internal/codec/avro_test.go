@@ -70,7 +70,7 @@ func (n naive) append(b []byte, schema any, v reflect.Value) []byte {
 			}
 			return b
 		case "array":
-			return n.array(b, s["items"].(any), v)
+			return n.array(b, s["items"], v)
 		case "record":
 			return n.record(b, s, v)
 		}

@@ -16,12 +16,11 @@ type broker struct {
 
 // txn is what the coordinator knows of one transactional id.
 type txn struct {
-	id      string
-	pid     int64
-	epoch   int16
-	state   txnState
-	rows    []row // of the open or last transaction
-	pending bool  // rows were written under the old epoch after the commit
+	id    string
+	pid   int64
+	epoch int16
+	state txnState
+	rows  []row // of the open or last transaction
 }
 
 type txnState uint8

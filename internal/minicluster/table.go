@@ -56,8 +56,6 @@ func (s *sim) putVersion(v int, c tableCommit) error {
 type tableWriter struct {
 	n    *node
 	rows []row
-	busy bool
-	went []row // being prepared
 }
 
 func (w *tableWriter) Write(b spi.Batch, from int) (int, error) {

@@ -338,11 +338,12 @@ func (w *writer) prepared(adds []*deltalake.AddFile, rows int64, due bool, since
 		return p, err
 	}
 	if len(w.held) > 0 {
-		rows = 0
+		var held int64 // with what earlier epochs kept back
 		for _, a := range w.held {
 			n, _ := a.NumRecords()
-			rows += n
+			held += n
 		}
+		rows = held
 		var h []byte
 		if h, err = json.Marshal(files{Adds: w.held, Rows: rows}); err != nil {
 			return p, err

@@ -197,7 +197,6 @@ type encoder struct {
 	size       uintptr
 	elem       reflect.Type
 	codec      spi.Codec
-	offset     uintptr // of the value in the row
 	key        *spi.Hook
 	headers    *spi.Hook
 	timestamp  *spi.Hook

@@ -162,11 +162,6 @@ func (x *actors[K, A, Out]) Step(p int, in spi.Batch, from int) (int, error) {
 
 func (x *actors[K, A, Out]) currentKey() K { return x.table.key(x.id) }
 
-// appendCurrent appends the encoding of the current key.
-func (x *actors[K, A, Out]) appendCurrent(dst []byte) []byte {
-	return x.tab.appendKey(dst, x.entry)
-}
-
 // outputRows is how many rows are collected before they are sent although there
 // is room for more.
 const outputRows = 1024

@@ -400,17 +400,6 @@ func (t *table) load(p unsafe.Pointer, row []byte) error {
 	return nil
 }
 
-// rowKey appends the row key of the entry at p.
-func (t *table) rowKey(dst []byte, p unsafe.Pointer, paned bool) []byte {
-	h := (*head)(p).hash
-	dst = dataflow.AppendRowPrefix(dst, dataflow.GroupOf(h, t.groups.total), t.id)
-	if paned {
-		dst = dataflow.AppendPane(dst, t.pane)
-	}
-	dst = binary.BigEndian.AppendUint32(dst, h)
-	return t.appendKey(dst, p)
-}
-
 // live returns the number of entries.
 func (t *table) live() int { return int(t.n) - len(t.free) }
 
