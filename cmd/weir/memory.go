@@ -10,7 +10,7 @@ import (
 // block cache, an eighth of the budget, is C memory that the collector does not see.
 // GOGC and GOMEMLIMIT, where set, rule.
 func tuneMemory(stateBudget int64) {
-	const working = 288 << 20 // batches, file buffers, the rest of the process
+	const working = 240 << 20 // batches, file buffers, the rest of the process
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(stateBudget - stateBudget/8 + working)
 	}
