@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -295,12 +296,20 @@ func (c *client) stopCommand() *cobra.Command {
 }
 
 func (c *client) epochCommand(verb, path, short string) *cobra.Command {
-	return &cobra.Command{
+	var dispose uint64
+	cmd := &cobra.Command{
 		Use: verb + " JOB | PIPELINE", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.epoch(cmd.Context(), "/jobs/"+args[0]+"/"+path, nil)
+			if dispose != 0 {
+				return c.call(cmd.Context(), "DELETE", fmt.Sprintf("/pipelines/%s/savepoints/%d", url.PathEscape(args[0]), dispose), nil, new(struct{}))
+			}
+			return c.epoch(cmd.Context(), "/jobs/"+url.PathEscape(args[0])+"/"+path, nil)
 		},
 	}
+	if verb == "savepoint" {
+		cmd.Flags().Uint64Var(&dispose, "dispose", 0, "delete the savepoint of this epoch of the PIPELINE instead")
+	}
+	return cmd
 }
 
 func (c *client) epoch(ctx context.Context, path string, body io.Reader) error {
