@@ -326,24 +326,23 @@ func (w *writer) Prepare(epoch dataflow.Epoch, last bool, done func(spi.Prepared
 		if rows > 0 {
 			failpoint.Hit(failpoint.DeltaFilesClosed, failpoint.Int("epoch", int64(epoch)), failpoint.Int("records", rows))
 		}
-		done(w.prepared(adds, rows, due, since))
+		done(w.prepared(adds, due, since))
 	}})
 }
 
 // prepared decides between handing over and holding back; it runs on the filer.
-func (w *writer) prepared(adds []*deltalake.AddFile, rows int64, due bool, since int64) (p spi.Prepared, err error) {
+func (w *writer) prepared(adds []*deltalake.AddFile, due bool, since int64) (p spi.Prepared, err error) {
 	w.held = append(w.held, adds...)
 	if !due {
 		p.Writer, err = json.Marshal(writerState{Held: w.held, Since: since})
 		return p, err
 	}
 	if len(w.held) > 0 {
-		var held int64 // with what earlier epochs kept back
+		var rows int64 // with what earlier epochs kept back
 		for _, a := range w.held {
 			n, _ := a.NumRecords()
-			held += n
+			rows += n
 		}
-		rows = held
 		var h []byte
 		if h, err = json.Marshal(files{Adds: w.held, Rows: rows}); err != nil {
 			return p, err
