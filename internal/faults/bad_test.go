@@ -212,11 +212,11 @@ func TestTwoWritersOfOneName(t *testing.T) {
 	second := &world{t: t, bin: w.bin, dir: other, keys: w.keys, brokers: w.brokers, flags: []string{"--lake", filepath.Join(w.dir, "lake")}}
 	second.open()
 	r := second.startWith(nil)
-	id, err := r.run("-p", "2")
-	if err != nil {
-		t.Fatal(err)
+	_, err := r.run("-p", "2")
+	if err == nil {
+		t.Fatal("a second writer of the same name was accepted")
 	}
-	says(t, r.reason(id), `"gold/out"`, "already holds epoch", "--name")
+	says(t, err.Error(), `"gold/out"`, "already holds epoch", "--name")
 	n := w.finishFeed(false)
 	first.until("all numbers are in the topic", func() bool { return w.sink.distinct() >= n })
 	if v := w.sink.judge(n); !v.clean() {
