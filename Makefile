@@ -39,7 +39,8 @@ test: tools ## all tests of the tree (5 min on 2 cores; the outside readers join
 	$(GO) test -timeout 15m ./...
 
 race: tools ## the concurrent packages under the race detector (6 min)
-	$(GO) test -race -short -timeout 20m ./actors/... ./state/... ./stream/... ./jobmanager/... ./taskmanager/... ./local/... ./checkpoint/... ./connectors/... ./internal/...
+	$(GO) test -race -short -timeout 20m ./actors/... ./state/... ./stream/... ./jobmanager/... ./taskmanager/... ./local/... ./checkpoint/... \
+		./connectors/... ./internal/clock/... ./internal/codec/... ./internal/objstore/... ./internal/minicluster/...
 
 lint: tools ## formatting, vet, staticcheck and the house's rules (2 min)
 	@deploy/real/lint.sh
