@@ -11,7 +11,7 @@ SOURCES   := $(shell git ls-files '*.go' '*.html' '*.json' go.mod go.sum 2>/dev/
 export CGO_ENABLED = 1
 export GOFLAGS = -trimpath # one build cache for the binary, its plugins and the tests
 
-.PHONY: help build packs demo test race lint fuzz sim faults test-real test-interop bench cover ci tidy clean tools
+.PHONY: help build packs demo test race lint sim faults test-real ci clean tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
