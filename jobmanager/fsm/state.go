@@ -3,6 +3,7 @@ package fsm
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -119,6 +120,19 @@ func (m *Machine) Restore(b []byte) error {
 	}
 	if fresh.s.Version != 1 {
 		return fmt.Errorf("fsm: snapshot has version %d, this weir reads 1: use a newer weir", fresh.s.Version)
+	}
+	if fresh.s.Jobs == nil || fresh.s.Pipelines == nil {
+		return errors.New("fsm: snapshot is damaged: it has no jobs or no pipelines")
+	}
+	for _, id := range slices.Sorted(maps.Keys(fresh.s.Jobs)) {
+		if j := fresh.s.Jobs[id]; j == nil || j.ID != id {
+			return fmt.Errorf("fsm: snapshot is damaged: job %q has no record of its own", id)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(fresh.s.Pipelines)) {
+		if p := fresh.s.Pipelines[name]; p == nil || p.Name != name {
+			return fmt.Errorf("fsm: snapshot is damaged: pipeline %q has no record of its own", name)
+		}
 	}
 	m.s = fresh.s
 	return nil
