@@ -72,7 +72,7 @@ type AddFile struct {
 }
 
 // key identifies a logical file: its path and its deletion vector.
-func (a *AddFile) key() fileKey { return fileKey{a.Path, a.DeletionVector.uniqueID()} }
+func (a *AddFile) key() fileKey { return fileKey{canonicalPath(a.Path), a.DeletionVector.uniqueID()} }
 
 // NumRecords returns the rows of the file before its deletion vector, and
 // whether the file's statistics tell it.
@@ -123,10 +123,25 @@ type RemoveFile struct {
 	DefaultRowCommitVersion *int64             `json:"defaultRowCommitVersion,omitempty"`
 }
 
-func (r *RemoveFile) key() fileKey { return fileKey{r.Path, r.DeletionVector.uniqueID()} }
+func (r *RemoveFile) key() fileKey {
+	return fileKey{canonicalPath(r.Path), r.DeletionVector.uniqueID()}
+}
 
-// fileKey is Delta's identity of a logical file.
+// fileKey is Delta's identity of a logical file. Its path is canonical.
 type fileKey struct{ path, dv string }
+
+// canonicalPath returns the one spelling of a path of the log, for writers spell
+// one file in several: escaped more or less, and absolute with file:/, file:///
+// or no scheme.
+func canonicalPath(path string) string {
+	if strings.IndexByte(path, '%') >= 0 {
+		path = decodePath(path)
+	}
+	if rest, ok := strings.CutPrefix(path, "file:/"); ok {
+		return "/" + strings.TrimLeft(rest, "/")
+	}
+	return path
+}
 
 // ChangeFile is one file of the change data feed.
 type ChangeFile struct {
@@ -293,6 +308,49 @@ func decodePath(path string) string {
 		return p
 	}
 	return path
+}
+
+// UnmarshalJSON accepts properties and format options that other writers left as
+// JSON numbers or booleans: they keep their text. A null is no property.
+func (m *Metadata) UnmarshalJSON(data []byte) error {
+	type plain Metadata
+	loose := struct {
+		*plain
+		Format struct {
+			Provider string           `json:"provider"`
+			Options  map[string]*text `json:"options"`
+		} `json:"format"`
+		Configuration map[string]*text `json:"configuration"`
+	}{plain: (*plain)(m)}
+	*m = Metadata{}
+	if err := json.Unmarshal(data, &loose); err != nil {
+		return fmt.Errorf("metaData: %w", err)
+	}
+	m.Format = Format{loose.Format.Provider, texts(loose.Format.Options)}
+	m.Configuration = texts(loose.Configuration)
+	return nil
+}
+
+// text is a JSON string, or the JSON text of another value.
+type text string
+
+func (t *text) UnmarshalJSON(data []byte) error {
+	var s string
+	if json.Unmarshal(data, &s) != nil {
+		s = string(data)
+	}
+	*t = text(s)
+	return nil
+}
+
+func texts(m map[string]*text) map[string]string {
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		if v != nil {
+			out[k] = string(*v)
+		}
+	}
+	return out
 }
 
 // parseSchema reads the schema of the metadata.
