@@ -130,6 +130,10 @@ func checkProperty(k string, v *string) error {
 		if n, err := strconv.Atoi(*v); err != nil || n < 1 {
 			return bad("a positive number")
 		}
+	case compactionProperty:
+		if n, err := strconv.Atoi(*v); err != nil || n < 2 || n > 10_000 {
+			return bad("a number from 2 to 10000")
+		}
 	case "delta.dataSkippingNumIndexedCols":
 		if n, err := strconv.Atoi(*v); err != nil || n < -1 {
 			return bad("-1 or a number of columns")

@@ -52,6 +52,9 @@ func (t *Table) readSidecar(ctx context.Context, s *Snapshot, path string, size 
 	if !strings.Contains(path, "/") {
 		path = sidecarDir + path
 	}
+	if s.sidecars != nil {
+		s.sidecars[path] = true
+	}
 	return t.readParquetCheckpoint(ctx, s, path, size, false)
 }
 

@@ -12,7 +12,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// upkeep does what a commit makes due: a Delta checkpoint at every interval.
+// upkeep does what a commit makes due: log compaction, and a Delta checkpoint at
+// every interval.
 func (t *Table) upkeep(ctx context.Context, s *Snapshot) error {
 	if s.version <= 0 {
 		return nil
@@ -29,13 +30,14 @@ func (t *Table) upkeep(ctx context.Context, s *Snapshot) error {
 		// A checkpoint costs in proportion to the files; large tables take fewer.
 		interval = max(interval, int64(s.files.len()+s.removes.len())/20_000*10)
 	}
+	err := t.maybeCompactLog(ctx, s)
 	if s.version%interval != 0 {
-		return nil
-	}
-	if err := t.WriteCheckpoint(ctx, s); err != nil {
 		return err
 	}
-	return t.maybeCleanLog(ctx, s)
+	if cerr := t.WriteCheckpoint(ctx, s); cerr != nil {
+		return errors.Join(err, cerr)
+	}
+	return errors.Join(err, t.maybeCleanLog(ctx, s))
 }
 
 // WriteCheckpoint writes a Delta checkpoint of the snapshot's version and points

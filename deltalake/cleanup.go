@@ -12,6 +12,10 @@ import (
 // whole log.
 const cleanupEvery = time.Hour
 
+// sidecarGrace is how old a sidecar must be to be taken for an orphan: a younger
+// one may belong to a Delta checkpoint that is still being written.
+const sidecarGrace = 24 * time.Hour
+
 // maybeCleanLog deletes old log files after a Delta checkpoint, now and then.
 func (t *Table) maybeCleanLog(ctx context.Context, s *Snapshot) error {
 	if strings.EqualFold(s.property("delta.enableExpiredLogCleanup", ""), "false") {
@@ -63,8 +67,7 @@ func (t *Table) CleanLog(ctx context.Context, s *Snapshot) (int, error) {
 		return 0, nil
 	}
 	// A checkpoint that cannot be read must not be what is left.
-	probe := &Snapshot{table: t, files: newFileMap[*AddFile](), removes: newFileMap[*RemoveFile](), txns: map[string]Txn{}, domains: map[string]DomainMetadata{}}
-	if err := t.readCheckpoint(ctx, probe, base); err != nil {
+	if err := t.readCheckpoint(ctx, t.emptySnapshot(base[0].version), base); err != nil {
 		return 0, err
 	}
 	n := 0
@@ -73,6 +76,9 @@ func (t *Table) CleanLog(ctx context.Context, s *Snapshot) (int, error) {
 		first := f.version
 		if f.kind == logCompaction {
 			first = f.first
+		}
+		if f.kind == logCompaction && first == base[0].version {
+			first-- // no reader starts there
 		}
 		if first >= base[0].version || !f.info.Modified.Before(cutoff) {
 			continue

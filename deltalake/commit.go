@@ -312,6 +312,7 @@ func (t *Table) committed(ctx context.Context, c *Commit, latest *Snapshot, acti
 		return nil, err
 	}
 	t.keep(next, t.opts.Now())
+	t.writeChecksum(ctx, next, actions[0].CommitInfo.TxnID)
 	r := &CommitResult{Version: next.version, Snapshot: next, Attempts: attempts}
 	r.Upkeep = t.upkeep(ctx, next)
 	if !c.rearranges && len(c.Adds) > 0 {

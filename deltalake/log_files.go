@@ -144,11 +144,10 @@ func readHint(ctx context.Context, store Store) (int64, error) {
 
 // segment is the set of log files that make one version of the table.
 type segment struct {
-	version     int64
-	checkpoint  []logFile // empty, or all files of one checkpoint
-	commits     []logFile // commits and compactions after the checkpoint, in order
-	commitTimes map[int64]int64
-	latest      *logFile // the commit of version, when it is still there
+	version    int64
+	checkpoint []logFile // empty, or all files of one checkpoint
+	commits    []logFile // commits and compactions after the checkpoint, in order
+	latest     *logFile  // the commit of version, when it is still there
 }
 
 // planSegment picks the files that make `version` (the newest when it is -1).
@@ -168,43 +167,74 @@ func planSegment(files []logFile, version int64, skip map[string]bool) (*segment
 	} else if version > newest {
 		return nil, &VersionError{Version: version, Newest: newest}
 	}
-	seg := &segment{version: version, checkpoint: bestCheckpoint(files, version, skip), commitTimes: map[int64]int64{}}
+	seg := &segment{version: version, checkpoint: bestCheckpoint(files, version, skip)}
 	from := int64(0)
 	if len(seg.checkpoint) > 0 {
 		from = seg.checkpoint[0].version + 1
 	}
-	commits := map[int64]*logFile{}
-	jumps := map[int64]*logFile{} // the longest compaction that starts at a version
+	commits := make([]*logFile, max(0, version-from+1))
+	jumps := map[int64][]*logFile{} // compactions by their first version
 	for i := range files {
 		f := &files[i]
 		switch {
 		case f.kind == logCommit && f.version <= version:
 			if f.version >= from {
-				commits[f.version] = f
+				commits[f.version-from] = f
 			}
-			seg.commitTimes[f.version] = f.info.Modified.UnixMilli()
 			if f.version == version {
 				seg.latest = f
 			}
-		case f.kind == logCompaction && f.first >= from && f.version <= version && !skip[f.info.Path]:
-			if j := jumps[f.first]; j == nil || j.version < f.version {
-				jumps[f.first] = f
-			}
+		case f.kind == logCompaction && f.first >= from && f.version <= version && f.version > f.first && !skip[f.info.Path]:
+			jumps[f.first] = append(jumps[f.first], f)
 		}
 	}
-	for v := from; v <= version; v++ {
-		if j := jumps[v]; j != nil && j.version > v {
-			seg.commits = append(seg.commits, *j)
-			v = j.version
-			continue
-		}
-		c := commits[v]
-		if c == nil {
-			return nil, gapError(files, v, version)
-		}
-		seg.commits = append(seg.commits, *c)
+	var missing int64
+	if seg.commits, missing = shortestWay(commits, jumps, from); missing >= 0 {
+		return nil, gapError(files, missing, version)
 	}
 	return seg, nil
+}
+
+// shortestWay returns the fewest files that lead through all versions of commits
+// (nil where one is missing; commits[0] is version from), or else the version that
+// no file leads over. A compaction is taken only where it starts at the next
+// version and ends within the range.
+func shortestWay(commits []*logFile, jumps map[int64][]*logFile, from int64) ([]logFile, int64) {
+	const never = 1 << 30
+	n := len(commits)
+	cost := make([]int, n+1) // files from here to the end
+	step := make([]*logFile, n)
+	for i := n - 1; i >= 0; i-- {
+		cost[i] = never
+		try := func(f *logFile, next int) {
+			if c := cost[next] + 1; c < cost[i] {
+				cost[i], step[i] = c, f
+			}
+		}
+		if commits[i] != nil {
+			try(commits[i], i+1)
+		}
+		for _, j := range jumps[from+int64(i)] {
+			try(j, int(j.version-from)+1)
+		}
+	}
+	if n > 0 && step[0] == nil {
+		far := 0 // as far as files lead
+		for i := 0; i <= far && i < n; i++ {
+			if commits[i] != nil {
+				far = max(far, i+1)
+			}
+			for _, j := range jumps[from+int64(i)] {
+				far = max(far, int(j.version-from)+1)
+			}
+		}
+		return nil, from + int64(far)
+	}
+	way := make([]logFile, 0, cost[0])
+	for i := 0; i < n; i = int(way[len(way)-1].version-from) + 1 {
+		way = append(way, *step[i])
+	}
+	return way, -1
 }
 
 func gapError(files []logFile, missing, version int64) error {

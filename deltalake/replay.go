@@ -59,12 +59,17 @@ func (t *Table) load(ctx context.Context, version int64) (*Snapshot, error) {
 	}
 }
 
-// replay applies a segment. bad names the files that can be done without.
-func (t *Table) replay(ctx context.Context, seg *segment) (s *Snapshot, bad []logFile, err error) {
-	s = &Snapshot{
-		table: t, version: seg.version, files: newFileMap[*AddFile](), removes: newFileMap[*RemoveFile](),
+// emptySnapshot is where a replay starts.
+func (t *Table) emptySnapshot(version int64) *Snapshot {
+	return &Snapshot{
+		table: t, version: version, files: newFileMap[*AddFile](), removes: newFileMap[*RemoveFile](),
 		txns: map[string]Txn{}, domains: map[string]DomainMetadata{}, base: -1,
 	}
+}
+
+// replay applies a segment. bad names the files that can be done without.
+func (t *Table) replay(ctx context.Context, seg *segment) (s *Snapshot, bad []logFile, err error) {
+	s = t.emptySnapshot(seg.version)
 	if len(seg.checkpoint) > 0 {
 		s.base = seg.checkpoint[0].version
 		if err := t.readCheckpoint(ctx, s, seg.checkpoint); err != nil {
@@ -83,7 +88,28 @@ func (t *Table) replay(ctx context.Context, seg *segment) (s *Snapshot, bad []lo
 	if err := s.finish(); err != nil {
 		return nil, nil, err
 	}
+	if err := t.settleTime(ctx, s); err != nil {
+		return nil, nil, err
+	}
 	return s, nil, nil
+}
+
+// settleTime finds the in-commit timestamp of a version whose commit was not
+// among the files that were read: the next commit must be later than it.
+func (t *Table) settleTime(ctx context.Context, s *Snapshot) error {
+	if s.ict != 0 || !s.keepsTime() {
+		return nil
+	}
+	actions, err := t.commitAt(ctx, s.version)
+	if errors.Is(err, ErrNotFound) {
+		return nil // cleaned up: the snapshot is good without
+	}
+	for i := range actions {
+		if c := actions[i].CommitInfo; c != nil && c.InCommitTimestamp != nil {
+			s.ict = *c.InCommitTimestamp
+		}
+	}
+	return err
 }
 
 // applyCommits reads the commits ahead in parallel and applies them in order.

@@ -23,7 +23,9 @@ type Snapshot struct {
 	millis   int64 // time of the commit, milliseconds; 0 when its file is gone
 	ict      int64 // in-commit timestamp of the version; 0 without
 	bytes    int64 // of live files
-	base     int64 // version of the Delta checkpoint that replay started from; -1 without
+	vectors  vectorCounts
+	base     int64           // version of the Delta checkpoint that replay started from; -1 without
+	sidecars map[string]bool // names the sidecars that were read, where it is set
 }
 
 // Version returns the table version.
@@ -117,6 +119,11 @@ func (s *Snapshot) property(name, def string) string {
 	return def
 }
 
+// keepsTime tells whether commits of the table carry their time.
+func (s *Snapshot) keepsTime() bool {
+	return s.metadata.Configuration["delta.enableInCommitTimestamps"] == "true"
+}
+
 // fork returns a copy that later commits can be applied to.
 func (s *Snapshot) fork() *Snapshot {
 	c := *s
@@ -135,15 +142,15 @@ func (s *Snapshot) apply(a *action) error {
 			return fmt.Errorf("deltalake: an add action has no path")
 		}
 		if old := s.files.get(k); old != nil {
-			s.bytes -= old.Size
+			s.count(old, -1)
 		}
-		s.bytes += a.Add.Size
+		s.count(a.Add, 1)
 		s.files.set(k, a.Add)
 		s.removes.del(k)
 	case a.Remove != nil:
 		k := a.Remove.key()
 		if old := s.files.get(k); old != nil {
-			s.bytes -= old.Size
+			s.count(old, -1)
 			s.files.del(k)
 		}
 		s.removes.set(k, a.Remove)
@@ -181,7 +188,7 @@ func (s *Snapshot) finish() error {
 	if p := s.metadata.Format.Provider; p != "" && p != "parquet" {
 		return fmt.Errorf("deltalake: the table's files have format %q, only parquet is supported", p)
 	}
-	if s.metadata.Configuration["delta.enableInCommitTimestamps"] != "true" {
+	if !s.keepsTime() {
 		s.ict = 0
 	}
 	if s.spec == nil {

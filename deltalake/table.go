@@ -16,6 +16,9 @@ type TableOptions struct {
 	Attempts    int              // of one commit before a conflict that never ends is reported; 1000
 	Patience    time.Duration    // for a store that fails while a commit is written; 5s
 	Memory      int64            // bytes of decoded rows that one scan may hold; 256 MiB
+	// SkipChecksums leaves out the version checksum file after each commit, which
+	// costs one small write and lets others check the table and open it faster.
+	SkipChecksums bool
 }
 
 func (o TableOptions) filled() (TableOptions, error) {
