@@ -120,7 +120,7 @@ func (b *boss) Committed(sink dataflow.OperatorID, e dataflow.Epoch, result stri
 	}
 }
 
-func (b *boss) CommitRetry(sink dataflow.OperatorID, e dataflow.Epoch, err error) {
+func (b *boss) CommitRetry(sink dataflow.OperatorID, e dataflow.Epoch, _ int, err error) {
 	b.locked(func() { b.retries++ })
 }
 

@@ -55,8 +55,8 @@ type Events interface {
 	// Committed answers Commit: everything of sink up to epoch is visible. result
 	// is for people.
 	Committed(sink dataflow.OperatorID, epoch dataflow.Epoch, result string)
-	// CommitRetry: a commit failed and is tried again.
-	CommitRetry(sink dataflow.OperatorID, epoch dataflow.Epoch, err error)
+	// CommitRetry: a commit failed for the tries-th time and is tried again.
+	CommitRetry(sink dataflow.OperatorID, epoch dataflow.Epoch, tries int, err error)
 	// Failed: the subtask is dead, and the attempt with it. stop tells that no
 	// restart can help (spi.ErrStop). It is reported once per subtask.
 	Failed(s dataflow.SubtaskID, err error, stop bool)

@@ -91,7 +91,7 @@ func (c *commits) run(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			c.d.a.send(c.d, died{c.sink, fmt.Errorf("commit of epoch %d: %w", next.epoch, err)})
+			c.d.a.send(c.d, died{c.sink, err})
 			return
 		}
 		c.mu.Lock()
@@ -109,16 +109,19 @@ func (c *commits) commit(ctx context.Context, next commit) (result string, err e
 	}
 	pause := c.d.a.opts.CommitBackoff
 	longest := pause * 64
-	for {
+	for tries := 1; ; tries++ {
 		err := guard(func() (err error) {
 			result, err = c.committer.Commit(ctx, next.epoch, next.handles)
 			return err
 		})
-		if err == nil || errors.Is(err, spi.ErrStop) || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil {
 			return result, err
 		}
-		c.d.log.Warn("commit failed, will be tried again", "operator", string(c.sink), "epoch", uint64(next.epoch), "pause", pause.String(), "err", err)
-		c.d.a.opts.Events.CommitRetry(c.sink, next.epoch, err)
+		if errors.Is(err, spi.ErrStop) {
+			return "", fmt.Errorf("epoch %d could not be committed, in try %d: %w", next.epoch, tries, err)
+		}
+		c.d.log.Warn("commit failed, will be tried again", "operator", string(c.sink), "epoch", uint64(next.epoch), "tries", tries, "pause", pause.String(), "err", err)
+		c.d.a.opts.Events.CommitRetry(c.sink, next.epoch, tries, err)
 		if err := clock.Sleep(ctx, c.d.a.rt.clock, pause); err != nil {
 			return "", err
 		}

@@ -19,6 +19,9 @@ type Options struct {
 	Tolerable     int           // consecutive aborted epochs that do not fail the attempt; 0: any number; -1: none
 	MaxUnfinished int           // complete epochs whose commits are not all answered; 3
 	RepeatCommit  time.Duration // an unanswered Commit is sent again after this; 5s
+	// CommitTimeout is how long no epoch may be opened for want of commits that keep
+	// failing; then the job stops with the sink's reason. 2m; negative: for ever.
+	CommitTimeout time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -26,6 +29,7 @@ func (o Options) withDefaults() Options {
 	o.Timeout = cmp.Or(o.Timeout, 10*time.Minute)
 	o.MaxUnfinished = cmp.Or(o.MaxUnfinished, 3)
 	o.RepeatCommit = cmp.Or(o.RepeatCommit, 5*time.Second)
+	o.CommitTimeout = cmp.Or(o.CommitTimeout, 2*time.Minute)
 	return o
 }
 
@@ -105,6 +109,8 @@ type Coordinator struct {
 	took     time.Duration // by the newest complete one
 
 	unfinished []committing // oldest first; the first is being committed
+	heldSince  time.Time    // since when no epoch may be opened for want of commits; zero: one may
+	gaveUp     bool         // Fail was emitted for that
 	ended      map[dataflow.SubtaskID]bool
 	lastEnd    time.Time      // when the last subtask ended
 	final      dataflow.Epoch // complete epoch after all had ended; 0: not yet
@@ -134,6 +140,8 @@ type committing struct {
 	waiting   map[dataflow.OperatorID]bool
 	sent      time.Time
 	recording bool
+	trouble   map[dataflow.OperatorID]CommitFailed // the last of each sink that failed and has not committed since
+	failed    time.Time                            // when the first did
 }
 
 // NewCoordinator returns a Coordinator without an attempt.
@@ -188,6 +196,8 @@ func (c *Coordinator) Step(now time.Time, ev Event) []Effect {
 		return c.completed(now, ev)
 	case Committed:
 		return c.committed(now, ev)
+	case CommitFailed:
+		return c.commitFailed(now, ev)
 	case FinishRecorded:
 		return c.finished(now, ev)
 	case Ended:
@@ -202,6 +212,9 @@ func (c *Coordinator) tick(now time.Time) (out []Effect) {
 		out = append(out, c.abort(now, fmt.Sprintf("timed out after %v waiting for %v", c.opts.Timeout, slices.SortedFunc(maps.Keys(p.waiting), compareSubtasks)))...)
 	}
 	out = append(out, c.sendCommit(now, false)...)
+	if f := c.overdue(now); f != nil {
+		return append(out, f...)
+	}
 	return append(out, c.open(now)...)
 }
 
@@ -249,7 +262,7 @@ func (c *Coordinator) deployed(now time.Time, ev Deployed) []Effect {
 	c.attempt, c.subtasks = ev.Attempt, slices.SortedFunc(slices.Values(ev.Subtasks), compareSubtasks)
 	c.ended = map[dataflow.SubtaskID]bool{}
 	c.running, c.stopping, c.wantFinal, c.final, c.failures = false, false, false, 0, 0
-	c.unfinished, c.complete = nil, 0
+	c.unfinished, c.complete, c.heldSince, c.gaveUp = nil, 0, time.Time{}, false
 	for _, u := range ev.Unfinished {
 		c.unfinished = append(c.unfinished, newCommitting(u))
 	}
@@ -384,6 +397,7 @@ func (c *Coordinator) committed(now time.Time, ev Committed) []Effect {
 		return nil // doubled
 	}
 	delete(c.unfinished[0].waiting, ev.Sink)
+	delete(c.unfinished[0].trouble, ev.Sink)
 	if len(c.unfinished[0].waiting) > 0 {
 		return nil
 	}
@@ -398,10 +412,10 @@ func (c *Coordinator) finished(now time.Time, ev FinishRecorded) []Effect {
 		c.unfinished[0].recording = false
 		return nil
 	}
-	c.unfinished = c.unfinished[1:]
+	c.unfinished, c.heldSince = c.unfinished[1:], time.Time{}
 	for i := range c.stats {
 		if c.stats[i].Epoch == ev.Epoch {
-			c.stats[i].Status = "finished"
+			c.stats[i].Status, c.stats[i].Reason = "finished", ""
 		}
 	}
 	out := []Effect{NotifyFinished{Attempt: c.attempt, Epoch: ev.Epoch}}
@@ -438,7 +452,7 @@ func (c *Coordinator) abort(now time.Time, reason string) []Effect {
 	out := []Effect{Abort{Attempt: c.attempt, Epoch: p.epoch, Reason: reason}}
 	out = append(out, answer(p.req, 0, "", reason)...)
 	if c.opts.Tolerable != 0 && c.failures > max(c.opts.Tolerable, 0) {
-		return append(out, Fail{c.attempt, fmt.Sprintf("%d checkpoints in a row were aborted, %d are tolerable; the last: %s", c.failures, max(c.opts.Tolerable, 0), reason)})
+		return append(out, Fail{Attempt: c.attempt, Reason: fmt.Sprintf("%d checkpoints in a row were aborted, %d are tolerable; the last: %s", c.failures, max(c.opts.Tolerable, 0), reason)})
 	}
 	return append(out, c.open(now)...)
 }

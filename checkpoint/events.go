@@ -19,6 +19,7 @@ import (
 //	Published       object store     PublishManifest
 //	Completed       Raft             RecordComplete
 //	Committed       committer        Commit
+//	CommitFailed    committer        Commit
 //	FinishRecorded  Raft             RecordFinished
 //	Ended           subtask          -
 type Event interface{ event() }
@@ -79,6 +80,14 @@ type (
 		Epoch dataflow.Epoch
 		Sink  dataflow.OperatorID
 	}
+	// CommitFailed says that a sink's commit failed and is tried again. Tries counts
+	// the failures of this attempt, Reason is the last one.
+	CommitFailed struct {
+		Epoch  dataflow.Epoch
+		Sink   dataflow.OperatorID
+		Tries  int
+		Reason string
+	}
 	// FinishRecorded says that Raft has recorded an epoch as finished.
 	FinishRecorded struct {
 		Epoch dataflow.Epoch
@@ -101,6 +110,7 @@ func (Declined) event()       {}
 func (Published) event()      {}
 func (Completed) event()      {}
 func (Committed) event()      {}
+func (CommitFailed) event()   {}
 func (FinishRecorded) event() {}
 func (Ended) event()          {}
 
@@ -167,10 +177,11 @@ type (
 	}
 	// Start lets the sources of the attempt run.
 	Start struct{ Attempt dataflow.Attempt }
-	// Fail fails the attempt.
+	// Fail fails the attempt. Stop: no restart is tried, the job fails with it.
 	Fail struct {
 		Attempt dataflow.Attempt
 		Reason  string
+		Stop    bool
 	}
 	// Answer settles a Request: a key on success, else a reason.
 	Answer struct {

@@ -171,6 +171,8 @@ func (d *driver) handle(msg any) {
 	case control.Committed:
 		d.view.committed(msg)
 		d.step(checkpoint.Committed{Epoch: msg.Epoch, Sink: msg.Sink})
+	case control.CommitFailed:
+		d.step(checkpoint.CommitFailed{Epoch: msg.Epoch, Sink: msg.Sink, Tries: msg.Tries, Reason: msg.Reason})
 	case control.Ended:
 		d.step(checkpoint.Ended{Attempt: msg.Attempt, Subtask: msg.Subtask})
 	case control.Failed:
@@ -278,7 +280,7 @@ func (d *driver) step(ev checkpoint.Event) {
 	for _, e := range d.coord.Step(d.now(), ev) {
 		d.act(e)
 	}
-	d.view.checkpoints(d.coord)
+	d.view.checkpoints(d.coord, d.now())
 }
 
 // request asks the Coordinator for an epoch; last: the job stops behind it.

@@ -44,7 +44,7 @@ func (d *driver) act(e checkpoint.Effect) {
 	case checkpoint.Start:
 		d.m.down.Send(control.Start{To: d.to()})
 	case checkpoint.Fail:
-		d.failed(control.Failed{To: d.to(), Reason: e.Reason})
+		d.failed(control.Failed{To: d.to(), Reason: e.Reason, Stop: e.Stop})
 	case checkpoint.Answer:
 		d.answer(e)
 	case checkpoint.JobEnded:

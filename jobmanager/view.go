@@ -21,13 +21,14 @@ type view struct {
 	before  control.Report // the one before, for rates
 	stats   []checkpoint.Stat
 	results map[dataflow.OperatorID]string
+	trouble string
 	swept   time.Time // driver only
 }
 
 func (v *view) reset() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.rep, v.before = control.Report{}, control.Report{}
+	v.rep, v.before, v.trouble = control.Report{}, control.Report{}, ""
 }
 
 func (v *view) report(r control.Report) {
@@ -45,11 +46,11 @@ func (v *view) committed(c control.Committed) {
 	v.results[c.Sink] = c.Result
 }
 
-func (v *view) checkpoints(c *checkpoint.Coordinator) {
-	s := c.Stats()
+func (v *view) checkpoints(c *checkpoint.Coordinator, now time.Time) {
+	s, trouble := c.Stats(), c.Trouble(now)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.stats = s
+	v.stats, v.trouble = s, trouble
 }
 
 // Info is a job as users see it.
@@ -57,7 +58,8 @@ type Info struct {
 	ID          dataflow.JobID                 `json:"id"`
 	Pipeline    dataflow.Pipeline              `json:"pipeline"`
 	Phase       fsm.Phase                      `json:"phase"`
-	Reason      string                         `json:"reason,omitempty"`
+	Reason      string                         `json:"reason,omitempty"`  // of the last failure, or why it is over
+	Trouble     string                         `json:"trouble,omitempty"` // what goes wrong now, though the job runs
 	Attempt     dataflow.Attempt               `json:"attempt"`
 	Restarts    int                            `json:"restarts"`
 	Submitted   time.Time                      `json:"submitted"`
@@ -133,6 +135,7 @@ func (m *Manager) info(j *fsm.Job) Info {
 	v := &d.view
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	i.Trouble = v.trouble
 	i.Checkpoints, i.Sinks = slices.Clone(v.stats), maps.Clone(v.results)
 	i.Operators, i.Watermark = sumOperators(&j.Plan, v.rep, v.before)
 	i.Edges = sumEdges(&j.Plan, v.rep, v.before)

@@ -271,8 +271,8 @@ func (e events) Committed(sink dataflow.OperatorID, epoch dataflow.Epoch, result
 	e.a.send(control.Committed{To: e.a.deploy.To, Epoch: epoch, Sink: sink, Result: result})
 }
 
-func (e events) CommitRetry(sink dataflow.OperatorID, epoch dataflow.Epoch, err error) {
-	e.a.log.Warn("commit failed, trying again", "sink", sink, "epoch", epoch, "err", err)
+func (e events) CommitRetry(sink dataflow.OperatorID, epoch dataflow.Epoch, tries int, err error) {
+	e.a.send(control.CommitFailed{To: e.a.deploy.To, Epoch: epoch, Sink: sink, Tries: tries, Reason: err.Error()})
 }
 
 func (e events) Failed(s dataflow.SubtaskID, err error, stop bool) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,7 +97,7 @@ func (c *client) print(v any, text func(w io.Writer)) error {
 func (c *client) runCommand() *cobra.Command {
 	var req rest.RunRequest
 	var params []string
-	var interval, timeout, pause time.Duration
+	var interval, timeout, pause, commit time.Duration
 	var detach bool
 	cmd := &cobra.Command{
 		Use: "run PACK | FOLDER [-- KEY=VALUE ...]", Short: "Run a job", Args: cobra.MinimumNArgs(1),
@@ -120,7 +121,8 @@ func (c *client) runCommand() *cobra.Command {
 				return err
 			}
 			req.Pack = up.Pack
-			req.Options.Checkpoint = checkpoint.Options{Interval: interval, Timeout: timeout, MinPause: pause}
+			req.Options.Checkpoint.Interval, req.Options.Checkpoint.Timeout = interval, timeout
+			req.Options.Checkpoint.MinPause, req.Options.Checkpoint.CommitTimeout = pause, commit
 			b, err := json.Marshal(req)
 			if err != nil {
 				return err
@@ -150,6 +152,7 @@ func (c *client) runCommand() *cobra.Command {
 	f.DurationVar(&interval, "checkpoint-interval", 10*time.Second, "time between checkpoints; negative: only on demand")
 	f.DurationVar(&timeout, "checkpoint-timeout", 10*time.Minute, "a checkpoint that takes longer is aborted")
 	f.DurationVar(&pause, "checkpoint-min-pause", 0, "least time between two checkpoints")
+	f.DurationVar(&commit, "commit-timeout", 2*time.Minute, "the job fails when sinks that cannot commit hold checkpoints back for longer; negative: never")
 	f.IntVar(&req.Options.Checkpoint.Tolerable, "tolerable-failed-checkpoints", 0, "aborted checkpoints in a row that do not fail the job (0: any number)")
 	f.IntVar(&req.Options.Retain, "retained-checkpoints", 2, "completed checkpoints kept")
 	f.BoolVar(&req.Options.RetainOnCancel, "retain-on-cancel", false, "keep checkpoints when the job is cancelled")
@@ -220,13 +223,13 @@ func (c *client) listCommand() *cobra.Command {
 				return err
 			}
 			return c.print(v.Jobs, func(w io.Writer) {
-				fmt.Fprintln(w, "JOB\tPIPELINE\tPHASE\tATTEMPT\tRESTARTS\tCHECKPOINT\tSINCE")
+				fmt.Fprintln(w, "JOB\tPIPELINE\tPHASE\tATTEMPT\tRESTARTS\tCHECKPOINT\tSINCE\tREASON")
 				for _, j := range v.Jobs {
 					last := "-"
 					if n := len(j.Epochs); n > 0 {
 						last = fmt.Sprint(j.Epochs[n-1].Epoch)
 					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", j.ID, j.Pipeline, j.Phase, j.Attempt, j.Restarts, last, j.Changed.Format(time.RFC3339))
+					fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", j.ID, j.Pipeline, j.Phase, j.Attempt, j.Restarts, last, j.Changed.Format(time.RFC3339), cmp.Or(j.Trouble, j.Reason))
 				}
 			})
 		},
@@ -250,6 +253,9 @@ func printInfo(w io.Writer, j jobmanager.Info) {
 	fmt.Fprintf(w, "%s  %s  %s  attempt %d, %d restarts\n", j.ID, j.Pipeline, j.Phase, j.Attempt, j.Restarts)
 	if j.Reason != "" {
 		fmt.Fprintf(w, "reason: %s\n", j.Reason)
+	}
+	if j.Trouble != "" {
+		fmt.Fprintf(w, "trouble: %s\n", j.Trouble)
 	}
 	fmt.Fprintln(w, "\nOPERATOR\tIN\tOUT\tIN/S\tOUT/S\tBUSY\tBACKPRESSURED\tLAG\tSTATE BYTES")
 	for _, o := range j.Operators {

@@ -30,7 +30,7 @@ type devOptions struct {
 	dir, listen, broker, brokerListen, lake, checkpoints, logFile string
 	fresh, retail, untilDone                                      bool
 	slots, parallelism, limit                                     int
-	interval, timeout                                             time.Duration
+	interval, timeout, commitTimeout                              time.Duration
 	stateBudget                                                   int64
 	settings, params                                              []string
 }
@@ -63,6 +63,7 @@ savepoint, the second exits at once; the next start resumes the jobs.`,
 	f.IntVarP(&o.parallelism, "parallelism", "p", 2, "parallelism of the jobs given")
 	f.DurationVar(&o.interval, "checkpoint-interval", time.Second, "time between checkpoints")
 	f.DurationVar(&o.timeout, "checkpoint-timeout", 10*time.Minute, "a checkpoint that takes longer is aborted")
+	f.DurationVar(&o.commitTimeout, "commit-timeout", 2*time.Minute, "a job fails when sinks that cannot commit hold checkpoints back for longer; negative: never")
 	f.Int64Var(&o.stateBudget, "state-budget", 512<<20, "memory for keyed state, bytes")
 	f.StringArrayVar(&o.settings, "set", nil, "KEY=VALUE setting, such as a named connection; may be repeated")
 	f.StringArrayVar(&o.params, "param", nil, "KEY=VALUE parameter of the jobs given; may be repeated")
@@ -210,7 +211,7 @@ func (d *dev) submit(ctx context.Context, jobs []string) error {
 }
 
 func checkpointOptions(o devOptions) checkpoint.Options {
-	return checkpoint.Options{Interval: o.interval, Timeout: o.timeout}
+	return checkpoint.Options{Interval: o.interval, Timeout: o.timeout, CommitTimeout: o.commitTimeout}
 }
 
 // pack returns the path of a pack, building it from a folder if it is one.

@@ -32,6 +32,7 @@ import (
 //	Acked         TM    none                epoch times out
 //	Declined      TM    none                epoch times out
 //	Committed     TM    Finished            Commit is repeated
+//	CommitFailed  TM    none                the next failure says it too
 //	Failed        TM    Cancel              repeated with every report
 //	Ended         TM    none                repeated with every report
 //	Stopped       TM    none                attempt is taken for stopped at its deadline
@@ -130,6 +131,14 @@ type (
 		Sink   dataflow.OperatorID `json:"sink"`
 		Result string              `json:"result,omitempty"`
 	}
+	// CommitFailed says that a commit failed and is tried again.
+	CommitFailed struct {
+		To
+		Epoch  dataflow.Epoch      `json:"epoch"`
+		Sink   dataflow.OperatorID `json:"sink"`
+		Tries  int                 `json:"tries"` // failures of this attempt
+		Reason string              `json:"reason"`
+	}
 	// Failed says that the attempt cannot go on. Stop: no restart can cure it.
 	Failed struct {
 		To
@@ -178,23 +187,24 @@ type EdgeReport struct {
 	Held  float64            `json:"backpressured"`
 }
 
-func (Deploy) message()    {}
-func (Start) message()     {}
-func (Trigger) message()   {}
-func (Abort) message()     {}
-func (Complete) message()  {}
-func (Commit) message()    {}
-func (Finished) message()  {}
-func (Drain) message()     {}
-func (Cancel) message()    {}
-func (Ready) message()     {}
-func (Acked) message()     {}
-func (Declined) message()  {}
-func (Committed) message() {}
-func (Failed) message()    {}
-func (Ended) message()     {}
-func (Stopped) message()   {}
-func (Report) message()    {}
+func (Deploy) message()       {}
+func (Start) message()        {}
+func (Trigger) message()      {}
+func (Abort) message()        {}
+func (Complete) message()     {}
+func (Commit) message()       {}
+func (Finished) message()     {}
+func (Drain) message()        {}
+func (Cancel) message()       {}
+func (Ready) message()        {}
+func (Acked) message()        {}
+func (Declined) message()     {}
+func (Committed) message()    {}
+func (CommitFailed) message() {}
+func (Failed) message()       {}
+func (Ended) message()        {}
+func (Stopped) message()      {}
+func (Report) message()       {}
 
 // A Link carries messages one way, in order, without blocking for long. A message
 // that cannot be delivered is lost; the table of Message says what that means.
@@ -245,7 +255,7 @@ var decoders = map[string]func([]byte) (Message, error){
 	"deploy": decoder[Deploy], "start": decoder[Start], "trigger": decoder[Trigger], "abort": decoder[Abort],
 	"complete": decoder[Complete], "commit": decoder[Commit], "finished": decoder[Finished], "drain": decoder[Drain],
 	"cancel": decoder[Cancel], "ready": decoder[Ready], "acked": decoder[Acked], "declined": decoder[Declined],
-	"committed": decoder[Committed], "failed": decoder[Failed], "ended": decoder[Ended], "stopped": decoder[Stopped],
+	"committed": decoder[Committed], "commit_failed": decoder[CommitFailed], "failed": decoder[Failed], "ended": decoder[Ended], "stopped": decoder[Stopped],
 	"report": decoder[Report],
 }
 
@@ -277,6 +287,8 @@ func nameOf(m Message) (string, bool) {
 		return "declined", true
 	case Committed:
 		return "committed", true
+	case CommitFailed:
+		return "commit_failed", true
 	case Failed:
 		return "failed", true
 	case Ended:

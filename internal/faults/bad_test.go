@@ -2,6 +2,7 @@ package faults
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -246,6 +247,36 @@ func TestFullDisk(t *testing.T) {
 	}
 	c, _, _ := r.epochs()
 	r.until("an epoch is complete again", func() bool { now, _, _ := r.epochs(); return now > c })
+	n := w.finishFeed(true)
+	r.until("all numbers are in the topic", func() bool { return w.sink.distinct() >= n })
+	r.drain()
+	w.mustBeClean(n)
+}
+
+// A table whose commits fail for ever stops the job with its reason; put right, the
+// job is run again, commits what it had prepared, and nothing is lost or doubled.
+func TestCommitThatNeverSucceeds(t *testing.T) {
+	python(t)
+	w := newWorld(t, 97)
+	w.flags = []string{"--commit-timeout", "10s"}
+	w.startFeed(500, 0)
+	r := w.start()
+	r.until("the table is written", func() bool { return w.sink.distinct() > 100 })
+	log, away := filepath.Join(w.at, "_delta_log"), filepath.Join(filepath.Dir(w.dir), "away")
+	if err := errors.Join(os.Rename(log, away), os.WriteFile(log, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the trouble is told", func() bool {
+		out, err := r.weir("list")
+		return err == nil && strings.Contains(out, "running") && strings.Contains(out, "could not commit epoch")
+	})
+	says(t, r.reason(pipeline), `sink "table"`, "could not commit epoch", "tries", "_delta_log", "commit timeout of 10s")
+	if err := errors.Join(os.Remove(log), os.Rename(away, log)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.run("-p", "2"); err != nil {
+		t.Fatal(err)
+	}
 	n := w.finishFeed(true)
 	r.until("all numbers are in the topic", func() bool { return w.sink.distinct() >= n })
 	r.drain()
