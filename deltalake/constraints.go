@@ -14,8 +14,7 @@ type constraint struct {
 }
 
 // constraints collects the CHECK constraints, column invariants and generation
-// expressions of a table. Identity columns are refused: their values must come
-// from the table's high water mark.
+// expressions of a table.
 func (s *FileSpec) constraints() ([]constraint, error) {
 	var out []constraint
 	add := func(name, text string) error {
@@ -39,9 +38,6 @@ func (s *FileSpec) constraints() ([]constraint, error) {
 	}
 	for i := range s.schema.Fields {
 		f := &s.schema.Fields[i]
-		if _, ok := f.Metadata["delta.identity.start"]; ok {
-			return nil, &UnsupportedError{"written", fmt.Sprintf("identity column %q", f.Name)}
-		}
 		if raw, ok := f.Metadata["delta.generationExpression"]; ok {
 			var text string
 			if err := json.Unmarshal(raw, &text); err != nil {

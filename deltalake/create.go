@@ -27,6 +27,9 @@ func newMetadata(o *CreateOptions, now time.Time) (*Metadata, *Protocol, error) 
 			errs = append(errs, fmt.Errorf("partition column %q appears twice", c))
 		}
 	}
+	if errs[0] == nil {
+		errs = append(errs, checkIdentities(o.Schema, o.PartitionColumns))
+	}
 	conf := map[string]string{}
 	for k, v := range o.Properties {
 		conf[k] = v
@@ -161,8 +164,7 @@ func schemaFeatures(fields []Field, add func(bool, string)) {
 		add(def, "allowColumnDefaults")
 		_, inv := f.Metadata["delta.invariants"]
 		add(inv || !f.Nullable, "invariants")
-		_, ident := f.Metadata["delta.identity.start"]
-		add(ident, "identityColumns")
+		add(f.isIdentity(), "identityColumns")
 		typeFeatures(f.Type, add)
 	}
 }

@@ -101,6 +101,9 @@ func (mg *merger) fields(old, add []Field, prefix string) []Field {
 		i := fieldIndex(out, f.Name)
 		if i < 0 {
 			mg.changed = true
+			if f.isIdentity() || hasIdentity(f.Type) {
+				mg.errs = append(mg.errs, fmt.Errorf("identity column %q cannot be added to a table; create the table with it", prefix+f.Name))
+			}
 			n := Field{Name: f.Name, Type: f.Type, Nullable: true, Metadata: f.Metadata}
 			if mg.mapped {
 				n = mapFields([]Field{n}, &mg.next)[0]
@@ -109,6 +112,9 @@ func (mg *merger) fields(old, add []Field, prefix string) []Field {
 			continue
 		}
 		typ, widened := mg.types(out[i].Type, f.Type, prefix+out[i].Name)
+		if widened && out[i].isIdentity() {
+			mg.errs = append(mg.errs, fmt.Errorf("identity column %q is long and stays it", prefix+out[i].Name))
+		}
 		if widened {
 			meta := map[string]json.RawMessage{}
 			for k, v := range out[i].Metadata {

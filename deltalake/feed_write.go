@@ -30,7 +30,7 @@ func newFeedWriter(ctx context.Context, t *Table, s *Snapshot, opts WriteOptions
 		}
 	}
 	spec.meta = &meta
-	w := NewPartitionWriter(ctx, t.store, &spec, opts)
+	w := newPartitionWriter(ctx, t.store, &spec, opts)
 	w.folder = changeFolder
 	return &feedWriter{w: w, schema: spec.schema, spec: &spec}
 }

@@ -117,8 +117,19 @@ type FileWriter struct {
 
 // NewFileWriter prepares a file. partition holds the value of every partition
 // column by its logical name in Delta's text form (see FormatPartitionValue),
-// nil for null. Nothing is written before the first row group is full.
+// nil for null. Nothing is written before the first row group is full. A table
+// with identity columns is refused: Append, Overwrite and Merge know their values.
 func NewFileWriter(ctx context.Context, store Store, spec *FileSpec, partition map[string]*string, opts FileOptions) (*FileWriter, error) {
+	for i := range spec.schema.Fields {
+		if f := &spec.schema.Fields[i]; f.isIdentity() {
+			return nil, &UnsupportedError{"written", fmt.Sprintf("identity column %q in files that are written apart (Append and Merge give it values)", f.Name)}
+		}
+	}
+	return newFileWriter(ctx, store, spec, partition, opts)
+}
+
+// newFileWriter is NewFileWriter for rows that are complete.
+func newFileWriter(ctx context.Context, store Store, spec *FileSpec, partition map[string]*string, opts FileOptions) (*FileWriter, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}

@@ -132,6 +132,7 @@ type merging struct {
 	keys    []joinKey
 	index   map[string][]int32
 	rw      *rewriter
+	ids     *identityFiller
 }
 
 // joinKey is one equality between a target and a source expression.
@@ -142,6 +143,10 @@ func (mg *merging) run(ctx context.Context) (*Commit, error) {
 		return nil, err
 	}
 	base := mg.s
+	var err error
+	if mg.ids, err = mg.s.spec.filler(); err != nil {
+		return nil, err
+	}
 	mg.matched = make([]bool, mg.src.Len)
 	on, err := mg.qualify(mg.m.On, base.spec.schema)
 	if err != nil {
@@ -159,7 +164,7 @@ func (mg *merging) run(ctx context.Context) (*Commit, error) {
 	if err != nil {
 		return nil, err
 	}
-	rw := &rewriter{t: mg.t, s: mg.s, d: mg.d, now: mg.t.opts.Now().UnixMilli(), out: NewPartitionWriter(ctx, mg.t.store, mg.s.spec, mg.m.Options)}
+	rw := &rewriter{t: mg.t, s: mg.s, d: mg.d, now: mg.t.opts.Now().UnixMilli(), out: newPartitionWriter(ctx, mg.t.store, mg.s.spec, mg.m.Options)}
 	if mg.s.tracksChanges() {
 		rw.feed = newFeedWriter(ctx, mg.t, mg.s, mg.m.Options)
 	}
@@ -191,6 +196,11 @@ func (mg *merging) run(ctx context.Context) (*Commit, error) {
 	}
 	mg.d.adds = append(mg.d.adds, adds...)
 	mg.d.m.FilesAdded += len(adds)
+	if mg.ids.used() {
+		if mg.meta, err = mg.ids.marked(mg.s.metadata); err != nil {
+			return nil, errors.Join(err, rw.abort())
+		}
+	}
 	if len(mg.d.adds)+len(mg.d.removes) == 0 && mg.meta == nil {
 		return nil, nil
 	}

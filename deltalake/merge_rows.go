@@ -352,6 +352,11 @@ func (mg *merging) updater(clause *MergeClause) (func(before, src *Batch) (*Batc
 	if err != nil {
 		return nil, err
 	}
+	for _, s := range sets {
+		if f := &mg.s.spec.schema.Fields[s.column]; f.isIdentity() {
+			return nil, fmt.Errorf("deltalake: merge: identity column %q cannot be updated; name the columns to set", f.Name)
+		}
+	}
 	return func(before, src *Batch) (*Batch, error) {
 		out := &Batch{Schema: before.Schema, Len: before.Len, Columns: append([]*Vector{}, before.Columns...)}
 		rows := allRows(before.Len)
@@ -453,6 +458,11 @@ func (mg *merging) insert(clause *MergeClause, pair *Schema, pairs *Batch, n int
 	if err != nil {
 		return err
 	}
+	for _, s := range sets {
+		if err := mg.ids.given(s.column); err != nil {
+			return err
+		}
+	}
 	full := mg.s.spec.schema
 	out := &Batch{Schema: full, Len: n, Columns: make([]*Vector, len(full.Fields))}
 	set := map[int]bool{}
@@ -464,7 +474,7 @@ func (mg *merging) insert(clause *MergeClause, pair *Schema, pairs *Batch, n int
 	}
 	for i := range full.Fields {
 		if out.Columns[i] == nil {
-			if out.Columns[i], err = full.Fields[i].defaults(n); err != nil {
+			if out.Columns[i], err = full.Fields[i].absent(i, n, mg.ids); err != nil {
 				return err
 			}
 		}

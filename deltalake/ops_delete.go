@@ -131,7 +131,7 @@ func (t *Table) rewrite(ctx context.Context, s *Snapshot, where *Expr, opts Writ
 		}
 	}
 	rw := &rewriter{t: t, s: s, d: d, now: t.opts.Now().UnixMilli(), bound: bound, update: update}
-	rw.out = NewPartitionWriter(ctx, t.store, s.spec, opts)
+	rw.out = newPartitionWriter(ctx, t.store, s.spec, opts)
 	if s.tracksChanges() {
 		rw.feed = newFeedWriter(ctx, t, s, opts)
 	}
@@ -425,6 +425,9 @@ func (s *Snapshot) assignments(set map[string]*Expr) (func(*Batch) (*Batch, erro
 		i := s.spec.schema.Index(name)
 		if i < 0 {
 			return nil, fmt.Errorf("deltalake: column %q is not in the table", name)
+		}
+		if s.spec.schema.Fields[i].isIdentity() {
+			return nil, fmt.Errorf("deltalake: identity column %q cannot be updated", s.spec.schema.Fields[i].Name)
 		}
 		e, err := set[name].bind(s.spec.schema)
 		if err != nil {

@@ -146,7 +146,7 @@ func (t *Table) compact(ctx context.Context, s *Snapshot, bin []*AddFile, o Opti
 		}
 	}
 	spec.meta = &meta
-	w := NewPartitionWriter(ctx, t.store, &spec, WriteOptions{File: o.File, TargetBytes: o.TargetBytes})
+	w := newPartitionWriter(ctx, t.store, &spec, WriteOptions{File: o.File, TargetBytes: o.TargetBytes})
 	var all *Batch
 	if len(o.ZOrder) > 0 {
 		all = NewBatch(s.spec.schema)

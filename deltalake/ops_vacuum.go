@@ -176,8 +176,12 @@ func (t *Table) Restore(ctx context.Context, version int64) (*Metrics, error) {
 			}
 		}
 		c := &Commit{Operation: "RESTORE", Parameters: map[string]string{"version": fmt.Sprint(version)}, ReadAll: true}
-		if jsonText(old.metadata) != jsonText(s.metadata) {
-			c.Metadata = old.metadata
+		meta, err := keepMarks(old.metadata, s.metadata)
+		if err != nil {
+			return nil, d, err
+		}
+		if jsonText(meta) != jsonText(s.metadata) {
+			c.Metadata = meta
 		}
 		if len(d.adds)+len(d.removes) == 0 && c.Metadata == nil {
 			return nil, d, nil

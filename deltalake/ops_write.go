@@ -16,26 +16,30 @@ func (t *Table) Append(ctx context.Context, source iter.Seq2[*Batch, error], opt
 	if err != nil {
 		return nil, err
 	}
-	spec, adds, rows, meta, err := t.writeSource(ctx, s, source, opts)
+	w, err := t.writeSource(ctx, s, source, opts, nil)
 	if err != nil {
 		return nil, err
 	}
-	if len(adds) == 0 && opts.AppID == "" && meta == nil {
+	if len(w.adds) == 0 && opts.AppID == "" && w.meta == nil {
 		return &CommitResult{Version: s.version, Snapshot: s}, nil
 	}
 	c := Commit{
 		Operation: "WRITE", Parameters: map[string]string{"mode": "Append", "partitionBy": jsonText(s.metadata.PartitionColumns)},
-		Metrics: writeMetrics(adds, rows), UserMetadata: opts.UserMetadata, AppID: opts.AppID, AppVersion: opts.AppVersion, Adds: adds, Spec: spec,
+		Metrics: writeMetrics(w.adds, w.rows), UserMetadata: opts.UserMetadata, AppID: opts.AppID, AppVersion: opts.AppVersion, Adds: w.adds, Spec: w.spec,
 	}
-	if meta != nil {
-		c.Metadata, c.Base = meta, s
-		if c.Protocol, err = raised(spec, meta, s); err != nil {
-			return nil, errors.Join(err, t.drop(ctx, adds))
+	if w.meta != nil {
+		c.Metadata, c.Base = w.meta, s
+		if c.Protocol, err = raised(w.spec, w.meta, s); err != nil {
+			return nil, errors.Join(err, t.drop(ctx, w.adds))
 		}
 	}
 	r, err := t.Commit(ctx, c)
+	var conflict *ConflictError
+	if errors.As(err, &conflict) && conflict.Class != ProtocolChanged && w.ids.movable() && w.spec.meta == s.metadata {
+		return t.appendReserved(ctx, w, c, opts)
+	}
 	if err != nil {
-		return nil, errors.Join(err, t.dropAfter(ctx, err, adds))
+		return nil, errors.Join(err, t.dropAfter(ctx, err, w.adds))
 	}
 	return r, nil
 }
@@ -57,54 +61,73 @@ func writeMetrics(adds []*AddFile, rows int64) map[string]string {
 	return map[string]string{"numFiles": strconv.Itoa(len(adds)), "numOutputRows": strconv.FormatInt(rows, 10), "numOutputBytes": strconv.FormatInt(size, 10)}
 }
 
-// writeSource writes the rows of a source to data files. meta is set when the
-// schema has to change for them.
-func (t *Table) writeSource(ctx context.Context, s *Snapshot, source iter.Seq2[*Batch, error], opts WriteOptions) (spec *FileSpec, adds []*AddFile, rows int64, meta *Metadata, err error) {
+// written is what the rows of a source became.
+type written struct {
+	spec *FileSpec // that the files follow
+	adds []*AddFile
+	rows int64
+	meta *Metadata       // set when the schema or its marks have to change
+	ids  *identityFiller // nil without identity columns
+}
+
+// writeSource writes the rows of a source to data files. check, which may be nil,
+// sees them with all columns of the table.
+func (t *Table) writeSource(ctx context.Context, s *Snapshot, source iter.Seq2[*Batch, error], opts WriteOptions, check func(*Batch) error) (*written, error) {
 	if err := s.protocol.checkWrite(); err != nil {
-		return nil, nil, 0, nil, err
+		return nil, err
 	}
-	spec = s.spec
-	w := NewPartitionWriter(ctx, t.store, spec, opts)
-	fail := func(err error) (*FileSpec, []*AddFile, int64, *Metadata, error) {
-		return nil, nil, 0, nil, errors.Join(err, w.Abort())
+	out := &written{spec: s.spec}
+	var err error
+	if out.ids, err = s.spec.filler(); err != nil {
+		return nil, err
 	}
+	w := newPartitionWriter(ctx, t.store, out.spec, opts)
+	fail := func(err error) (*written, error) { return nil, errors.Join(err, w.Abort()) }
 	for b, err := range source {
 		if err != nil {
 			return fail(err)
 		}
-		if opts.MergeSchema && b.Schema != spec.schema {
-			base := spec.meta
-			m, err := MergeSchema(base, b.Schema)
+		if opts.MergeSchema && b.Schema != out.spec.schema {
+			m, err := MergeSchema(out.spec.meta, b.Schema)
 			if err != nil {
 				return fail(err)
 			}
-			if m != base {
+			if m != out.spec.meta {
 				// Files written so far stay: they lack columns that read as null.
 				done, err := w.Close()
 				if err != nil {
 					return fail(err)
 				}
-				if spec, err = NewFileSpec(m); err != nil {
+				if out.spec, err = NewFileSpec(m); err != nil {
 					return fail(err)
 				}
-				meta = m
-				next := NewPartitionWriter(ctx, t.store, spec, opts)
+				out.meta = m
+				next := newPartitionWriter(ctx, t.store, out.spec, opts)
 				next.adds, next.rows = done, w.rows
 				w = next
 			}
 		}
-		c, err := spec.conform(b)
+		c, err := out.spec.conform(b, out.ids)
+		if err == nil && check != nil {
+			err = check(c)
+		}
+		if err == nil {
+			err = w.Write(c)
+		}
 		if err != nil {
 			return fail(err)
 		}
-		if err := w.Write(c); err != nil {
+	}
+	if out.adds, err = w.Close(); err != nil {
+		return fail(err)
+	}
+	out.rows = w.rows
+	if out.ids.used() {
+		if out.meta, err = out.ids.marked(out.spec.meta); err != nil {
 			return fail(err)
 		}
 	}
-	if adds, err = w.Close(); err != nil {
-		return fail(err)
-	}
-	return spec, adds, w.rows, meta, nil
+	return out, nil
 }
 
 // drop deletes files that were written for a commit that was not made.
@@ -148,28 +171,29 @@ func (t *Table) Overwrite(ctx context.Context, source iter.Seq2[*Batch, error], 
 	if opts.Schema != nil {
 		return t.overwriteSchema(ctx, s, source, opts)
 	}
+	var check func(*Batch) error
 	if opts.Where != nil {
 		bound, err := opts.Where.bind(s.spec.schema)
 		if err != nil {
 			return nil, err
 		}
-		source = guarded(source, s.spec, bound, opts.Where)
+		check = within(bound, opts.Where)
 	}
-	spec, adds, rows, meta, err := t.writeSource(ctx, s, source, opts.WriteOptions)
+	w, err := t.writeSource(ctx, s, source, opts.WriteOptions, check)
 	if err != nil {
 		return nil, err
 	}
 	if opts.Where != nil {
-		return t.replaceWhere(ctx, s, spec, adds, rows, meta, opts)
+		return t.replaceWhere(ctx, s, w, opts)
 	}
 	now := t.opts.Now().UnixMilli()
 	c := Commit{
 		Operation: "WRITE", Parameters: map[string]string{"mode": "Overwrite", "partitionBy": jsonText(s.metadata.PartitionColumns)},
-		Metrics: writeMetrics(adds, rows), UserMetadata: opts.UserMetadata, AppID: opts.AppID, AppVersion: opts.AppVersion,
-		Adds: adds, Base: s, Spec: spec, Metadata: meta, ReadAll: !opts.Dynamic,
+		Metrics: writeMetrics(w.adds, w.rows), UserMetadata: opts.UserMetadata, AppID: opts.AppID, AppVersion: opts.AppVersion,
+		Adds: w.adds, Base: s, Spec: w.spec, Metadata: w.meta, ReadAll: !opts.Dynamic,
 	}
 	touched := map[string]bool{}
-	for _, a := range adds {
+	for _, a := range w.adds {
 		touched[partitionKey(a.PartitionValues)] = true
 	}
 	if opts.Dynamic {
@@ -181,7 +205,7 @@ func (t *Table) Overwrite(ctx context.Context, source iter.Seq2[*Batch, error], 
 			c.Removes = append(c.Removes, &r)
 		}
 	}
-	return t.finish(ctx, c, spec, meta, s)
+	return t.finish(ctx, c, w.spec, w.meta, s)
 }
 
 // finish commits an operation and drops its files when it certainly failed.
@@ -219,48 +243,39 @@ func partitionKey(values map[string]*string) string {
 	return key
 }
 
-// guarded refuses rows outside a condition.
-func guarded(source iter.Seq2[*Batch, error], spec *FileSpec, bound, where *Expr) iter.Seq2[*Batch, error] {
-	return func(yield func(*Batch, error) bool) {
-		for b, err := range source {
-			if err == nil {
-				b, err = spec.conform(b)
-			}
-			if err == nil {
-				err = checkConstraints([]constraint{{"replaceWhere", bound}}, b)
-				var ce *ConstraintError
-				if errors.As(err, &ce) {
-					ce.Rule = where.String()
-				}
-			}
-			if !yield(b, err) || err != nil {
-				return
-			}
+// within returns a check that refuses rows outside a condition.
+func within(bound, where *Expr) func(*Batch) error {
+	return func(b *Batch) error {
+		err := checkConstraints([]constraint{{"replaceWhere", bound}}, b)
+		var ce *ConstraintError
+		if errors.As(err, &ce) {
+			ce.Rule = where.String()
 		}
+		return err
 	}
 }
 
 // replaceWhere commits new rows and the removal of those that fulfil the
 // condition.
-func (t *Table) replaceWhere(ctx context.Context, s *Snapshot, spec *FileSpec, adds []*AddFile, rows int64, meta *Metadata, opts OverwriteOptions) (*CommitResult, error) {
+func (t *Table) replaceWhere(ctx context.Context, s *Snapshot, w *written, opts OverwriteOptions) (*CommitResult, error) {
 	d, err := t.deletion(ctx, s, opts.Where, opts.WriteOptions)
 	if err != nil {
-		return nil, errors.Join(err, t.drop(ctx, adds))
+		return nil, errors.Join(err, t.drop(ctx, w.adds))
 	}
 	c := Commit{
 		Operation: "WRITE", Parameters: map[string]string{"mode": "Overwrite", "predicate": opts.Where.String()},
-		Metrics: writeMetrics(adds, rows), UserMetadata: opts.UserMetadata, AppID: opts.AppID, AppVersion: opts.AppVersion,
-		Adds: append(d.adds, adds...), Removes: d.removes, Changes: d.changes, Base: s, Spec: spec, Metadata: meta, Filter: opts.Where, Reads: d.reads,
+		Metrics: writeMetrics(w.adds, w.rows), UserMetadata: opts.UserMetadata, AppID: opts.AppID, AppVersion: opts.AppVersion,
+		Adds: append(d.adds, w.adds...), Removes: d.removes, Changes: d.changes, Base: s, Spec: w.spec, Metadata: w.meta, Filter: opts.Where, Reads: d.reads,
 	}
 	if len(d.changes) > 0 {
 		// A commit with change files describes itself by them alone.
-		ch, err := t.insertChanges(ctx, s, adds, opts.WriteOptions)
+		ch, err := t.insertChanges(ctx, s, w.adds, opts.WriteOptions)
 		if err != nil {
 			return nil, err
 		}
 		c.Changes = append(c.Changes, ch...)
 	}
-	return t.finish(ctx, c, spec, meta, s)
+	return t.finish(ctx, c, w.spec, w.meta, s)
 }
 
 // overwriteSchema replaces rows and schema.
@@ -270,6 +285,11 @@ func (t *Table) overwriteSchema(ctx context.Context, s *Snapshot, source iter.Se
 	}
 	if err := opts.Schema.validate(); err != nil {
 		return nil, fmt.Errorf("deltalake: overwrite: %w", err)
+	}
+	for _, f := range append(opts.Schema.Fields[:len(opts.Schema.Fields):len(opts.Schema.Fields)], s.spec.schema.Fields...) {
+		if f.isIdentity() || hasIdentity(f.Type) {
+			return nil, &UnsupportedError{"written", fmt.Sprintf("overwriting the schema of a table with identity column %q", f.Name)}
+		}
 	}
 	text, err := opts.Schema.MarshalJSON()
 	if err != nil {
@@ -282,16 +302,16 @@ func (t *Table) overwriteSchema(ctx context.Context, s *Snapshot, source iter.Se
 	if next.spec, err = NewFileSpec(m); err != nil {
 		return nil, err
 	}
-	spec, adds, rows, _, err := t.writeSource(ctx, &next, source, opts.WriteOptions)
+	w, err := t.writeSource(ctx, &next, source, opts.WriteOptions, nil)
 	if err != nil {
 		return nil, err
 	}
 	now := t.opts.Now().UnixMilli()
-	c := Commit{Operation: "WRITE", Parameters: map[string]string{"mode": "Overwrite", "overwriteSchema": "true"}, Metrics: writeMetrics(adds, rows),
-		UserMetadata: opts.UserMetadata, AppID: opts.AppID, AppVersion: opts.AppVersion, Adds: adds, Base: s, ReadAll: true, Metadata: m}
+	c := Commit{Operation: "WRITE", Parameters: map[string]string{"mode": "Overwrite", "overwriteSchema": "true"}, Metrics: writeMetrics(w.adds, w.rows),
+		UserMetadata: opts.UserMetadata, AppID: opts.AppID, AppVersion: opts.AppVersion, Adds: w.adds, Base: s, ReadAll: true, Metadata: m}
 	for _, a := range s.Files() {
 		r := a.remove(now, true)
 		c.Removes = append(c.Removes, &r)
 	}
-	return t.finish(ctx, c, spec, m, s)
+	return t.finish(ctx, c, w.spec, m, s)
 }

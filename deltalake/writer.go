@@ -36,6 +36,7 @@ type PartitionWriter struct {
 	adds   []*AddFile
 	rows   int64
 	folder string
+	owned  bool // by an operation that gives identity columns their values
 }
 
 type openPartition struct {
@@ -43,15 +44,23 @@ type openPartition struct {
 	w      *FileWriter
 }
 
-// NewPartitionWriter prepares a writer; it does no I/O.
+// NewPartitionWriter prepares a writer; it does no I/O. A table with identity
+// columns is refused at the first Write.
 func NewPartitionWriter(ctx context.Context, store Store, spec *FileSpec, opts WriteOptions) *PartitionWriter {
+	w := newPartitionWriter(ctx, store, spec, opts)
+	w.owned = false
+	return w
+}
+
+// newPartitionWriter is NewPartitionWriter for rows that are complete.
+func newPartitionWriter(ctx context.Context, store Store, spec *FileSpec, opts WriteOptions) *PartitionWriter {
 	if opts.MaxOpen <= 0 {
 		opts.MaxOpen = 64
 	}
 	if opts.TargetBytes <= 0 {
 		opts.TargetBytes = targetBytes(spec.meta)
 	}
-	w := &PartitionWriter{ctx: ctx, store: store, spec: spec, opts: opts, open: map[string]*openPartition{}}
+	w := &PartitionWriter{ctx: ctx, store: store, spec: spec, opts: opts, open: map[string]*openPartition{}, owned: true}
 	for i, f := range spec.schema.Fields {
 		if !containsFold(spec.meta.PartitionColumns, f.Name) {
 			w.pick = append(w.pick, i)
@@ -163,7 +172,11 @@ func (w *PartitionWriter) write(values map[string]*string, key string, b *Batch)
 		if w.folder != "" {
 			file.Folder = w.folder
 		}
-		fw, err := NewFileWriter(w.ctx, w.store, w.spec, values, file)
+		open := newFileWriter
+		if !w.owned {
+			open = NewFileWriter
+		}
+		fw, err := open(w.ctx, w.store, w.spec, values, file)
 		if err != nil {
 			return err
 		}
@@ -236,9 +249,9 @@ func Batches(batches ...*Batch) iter.Seq2[*Batch, error] {
 }
 
 // conform returns b with the columns of schema: matched by name, cast where the
-// table's type is wider, null or generated where b lacks them.
-func (s *FileSpec) conform(b *Batch) (*Batch, error) {
-	if b.Schema == s.schema {
+// table's type is wider, null, generated or the next identity where b lacks them.
+func (s *FileSpec) conform(b *Batch, ids *identityFiller) (*Batch, error) {
+	if b.Schema == s.schema && ids == nil {
 		return b, nil
 	}
 	out := &Batch{Schema: s.schema, Len: b.Len, Columns: make([]*Vector, len(s.schema.Fields))}
@@ -251,7 +264,7 @@ func (s *FileSpec) conform(b *Batch) (*Batch, error) {
 			if _, ok := f.Metadata["delta.generationExpression"]; ok {
 				generate = append(generate, i)
 			}
-			v, err := f.defaults(b.Len)
+			v, err := f.absent(i, b.Len, ids)
 			if err != nil {
 				return nil, err
 			}
@@ -259,6 +272,9 @@ func (s *FileSpec) conform(b *Batch) (*Batch, error) {
 			continue
 		}
 		used++
+		if err := ids.given(i); err != nil {
+			return nil, err
+		}
 		v, err := castVector(b.Columns[j], f.Type, f.Name)
 		if err != nil {
 			return nil, err
@@ -280,6 +296,14 @@ func (s *FileSpec) conform(b *Batch) (*Batch, error) {
 		out.Columns[i] = v
 	}
 	return out, nil
+}
+
+// absent returns n rows of column i of the table, which the writer left out.
+func (f *Field) absent(i, n int, ids *identityFiller) (*Vector, error) {
+	if k := ids.find(i); k >= 0 {
+		return ids.values(k, n)
+	}
+	return f.defaults(n)
 }
 
 // defaults returns n rows of a column that the writer left out: its default

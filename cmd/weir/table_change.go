@@ -90,73 +90,10 @@ func tableCreate() *cobra.Command {
 		},
 	}
 	f.addOutput(cmd)
-	cmd.Flags().StringArrayVar(&columns, "columns", nil, "columns as 'name type [not null], ...', or one JSON schema")
+	cmd.Flags().StringArrayVar(&columns, "columns", nil, "columns as 'name type [not null] [generated always|by default as identity [(start with N increment by N)]], ...', or one JSON schema")
 	cmd.Flags().StringSliceVar(&partition, "partition-by", nil, "partition columns")
 	cmd.Flags().StringArrayVar(&props, "property", nil, "table property key=value")
 	return cmd
-}
-
-// parseColumns reads "name type [not null]" lists or Delta's JSON schema.
-func parseColumns(specs []string) (*deltalake.Schema, error) {
-	s := &deltalake.Schema{}
-	for _, spec := range specs {
-		if strings.HasPrefix(strings.TrimSpace(spec), "{") {
-			return s, json.Unmarshal([]byte(spec), s)
-		}
-		for _, c := range splitOutside(spec) {
-			name, rest, ok := strings.Cut(strings.TrimSpace(c), " ")
-			if !ok {
-				return nil, fmt.Errorf("column %q needs a type, as in 'id long'", c)
-			}
-			rest = strings.TrimSpace(rest)
-			kind, notNull := strings.CutSuffix(strings.ToLower(rest), "not null")
-			raw, err := json.Marshal(strings.TrimSpace(kind))
-			if err != nil {
-				return nil, err
-			}
-			var t deltalake.Type
-			if err := json.Unmarshal(raw, &t); err != nil {
-				return nil, fmt.Errorf("column %q: %w", name, err)
-			}
-			s.Fields = append(s.Fields, deltalake.Field{Name: name, Type: &t, Nullable: !notNull})
-		}
-	}
-	if len(s.Fields) == 0 {
-		return nil, errors.New("--columns names the columns, as in 'id long, name string'")
-	}
-	return s, nil
-}
-
-// splitOutside splits at commas that no parentheses hold.
-func splitOutside(s string) []string {
-	var out []string
-	level, start := 0, 0
-	for i, c := range s {
-		switch c {
-		case '(':
-			level++
-		case ')':
-			level--
-		case ',':
-			if level == 0 {
-				out = append(out, s[start:i])
-				start = i + 1
-			}
-		}
-	}
-	return append(out, s[start:])
-}
-
-func parseProperties(props []string) (map[string]*string, error) {
-	out := map[string]*string{}
-	for _, p := range props {
-		k, v, ok := strings.Cut(p, "=")
-		if !ok || k == "" {
-			return nil, fmt.Errorf("%q is not key=value", p)
-		}
-		out[k] = &v
-	}
-	return out, nil
 }
 
 // parquetSource reads the rows of Parquet files as a table that is never stored

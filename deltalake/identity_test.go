@@ -1,0 +1,283 @@
+package deltalake
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// words is a batch of one string column, and of a long one where ids are given.
+func words(texts []string, ids ...int64) *Batch {
+	s := NewSchema(Col("word", Of(KindString)))
+	if ids != nil {
+		s.Fields = append(s.Fields, Col("id", Of(KindLong)))
+	}
+	b := NewBatch(s)
+	for i, w := range texts {
+		b.Columns[0].AppendString(w)
+		if ids != nil {
+			b.Columns[1].AppendLong(ids[i])
+		}
+		b.Len++
+	}
+	return b
+}
+
+func identityTable(t *testing.T, store Store, id Field, props map[string]string) *Table {
+	t.Helper()
+	tbl, err := Create(context.Background(), store, CreateOptions{Schema: NewSchema(id, Col("word", Of(KindString))), Properties: props})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tbl
+}
+
+// longs reads one column of the newest version in ascending order.
+func longs(t *testing.T, tbl *Table, column string) []int64 {
+	t.Helper()
+	s, err := tbl.Refresh(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := []int64{}
+	for b, err := range s.Scan(context.Background(), ScanOptions{Columns: []string{column}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, b.Columns[0].Longs...)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func markOf(t *testing.T, tbl *Table, column string) int64 {
+	t.Helper()
+	ids, err := tbl.Latest().Schema().identities()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range ids {
+		if c.name == column && c.mark != nil {
+			return *c.mark
+		}
+	}
+	return math.MinInt64
+}
+
+func appendWords(t *testing.T, tbl *Table, texts ...string) {
+	t.Helper()
+	if _, err := tbl.Append(context.Background(), Batches(words(texts)), WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Every operation that adds rows gives them the next values, and none goes back.
+func TestIdentityValues(t *testing.T) {
+	ctx := context.Background()
+	for _, props := range []map[string]string{nil, {"delta.enableChangeDataFeed": "true"}, {"delta.columnMapping.mode": "name", "delta.enableDeletionVectors": "true"}} {
+		tbl := identityTable(t, NewMemoryStore(nil), Identity("id", 10, -3), props)
+		if p := tbl.Latest().Protocol(); !p.hasWriter("identityColumns") {
+			t.Fatalf("protocol %+v lacks identityColumns", p)
+		}
+		appendWords(t, tbl, "a", "b", "c")
+		want := func(ids ...int64) {
+			t.Helper()
+			if got := longs(t, tbl, "id"); !slices.Equal(got, ids) {
+				t.Fatalf("ids %v, want %v", got, ids)
+			}
+		}
+		want(4, 7, 10)
+		if _, err := tbl.Merge(ctx, Merge{Source: Batches(words([]string{"a", "x", "y"})), On: mustExpr(t, "target.word = source.word"),
+			Clauses: []MergeClause{{Action: MatchedUpdate}, {Action: NotMatchedInsert}}}); err != nil {
+			t.Fatal(err)
+		}
+		want(-2, 1, 4, 7, 10)
+		if _, err := tbl.Update(ctx, map[string]*Expr{"word": mustExpr(t, "concat(word, '!')")}, mustExpr(t, "id < 5")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tbl.Delete(ctx, mustExpr(t, "id = 1")); err != nil {
+			t.Fatal(err)
+		}
+		before := tbl.Latest().Version()
+		if _, err := tbl.Overwrite(ctx, Batches(words([]string{"n"})), OverwriteOptions{Where: mustExpr(t, "id = -5 OR id = 7")}); err != nil {
+			t.Fatal(err)
+		}
+		want(-5, -2, 4, 10)
+		if _, err := tbl.Overwrite(ctx, Batches(words([]string{"o", "p"})), OverwriteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		want(-11, -8)
+		if _, err := tbl.Restore(ctx, before); err != nil {
+			t.Fatal(err)
+		}
+		appendWords(t, tbl, "q")
+		want(-14, -2, 4, 7, 10)
+		if _, err := tbl.Optimize(ctx, OptimizeOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		want(-14, -2, 4, 7, 10)
+		if m := markOf(t, tbl, "id"); m != -14 {
+			t.Fatalf("mark %d, want -14", m)
+		}
+	}
+}
+
+// Values that a table generates always cannot be brought, updated or written past
+// it, and nothing is written when they are.
+func TestIdentityRefusals(t *testing.T) {
+	ctx := context.Background()
+	store := NewMemoryStore(nil)
+	tbl := identityTable(t, store, Identity("id", 1, 1), nil)
+	appendWords(t, tbl, "a")
+	given := words([]string{"b"}, 9)
+	on := mustExpr(t, "target.word = source.word")
+	for what, run := range map[string]func() error{
+		"append":    func() error { _, err := tbl.Append(ctx, Batches(given), WriteOptions{}); return err },
+		"overwrite": func() error { _, err := tbl.Overwrite(ctx, Batches(given), OverwriteOptions{}); return err },
+		"update":    func() error { _, err := tbl.Update(ctx, map[string]*Expr{"id": mustExpr(t, "2")}, nil); return err },
+		"merge insert": func() error {
+			_, err := tbl.Merge(ctx, Merge{Source: Batches(given), On: on, Clauses: []MergeClause{{Action: NotMatchedInsert}}})
+			return err
+		},
+		"merge update": func() error {
+			_, err := tbl.Merge(ctx, Merge{Source: Batches(words([]string{"a"}, 9)), On: on, Clauses: []MergeClause{{Action: MatchedUpdate}}})
+			return err
+		},
+		"file": func() error {
+			_, err := NewFileWriter(ctx, store, tbl.Latest().FileSpec(), nil, FileOptions{})
+			return err
+		},
+		"schema": func() error {
+			_, err := tbl.Overwrite(ctx, Batches(words([]string{"b"})), OverwriteOptions{Schema: NewSchema(Col("word", Of(KindString)))})
+			return err
+		},
+		"evolve": func() error { _, err := tbl.EvolveSchema(ctx, NewSchema(Identity("other", 1, 1))); return err },
+		"typed partition": func() error {
+			_, err := Create(ctx, NewMemoryStore(nil), CreateOptions{Schema: NewSchema(Identity("id", 1, 1), Col("x", Of(KindLong))), PartitionColumns: []string{"id"}})
+			return err
+		},
+		"step 0": func() error {
+			_, err := Create(ctx, NewMemoryStore(nil), CreateOptions{Schema: NewSchema(Identity("id", 1, 0))})
+			return err
+		},
+		"nested": func() error {
+			_, err := Create(ctx, NewMemoryStore(nil), CreateOptions{Schema: NewSchema(Col("s", StructOf(Identity("id", 1, 1))))})
+			return err
+		},
+	} {
+		if err := run(); err == nil || !strings.Contains(err.Error(), "identity") {
+			t.Errorf("%s: %v, want a refusal that names identity", what, err)
+		}
+	}
+	if v := tbl.Latest().Version(); v != 1 {
+		t.Fatalf("version %d, want 1", v)
+	}
+	r, err := tbl.Vacuum(ctx, VacuumOptions{Force: true, None: true, DryRun: true})
+	if err != nil || len(r.Files) != 0 {
+		t.Fatalf("orphans %v %v", r, err)
+	}
+}
+
+// The sequence ends with an error at the ends of long, not before and not later.
+func TestIdentityOverflow(t *testing.T) {
+	for _, step := range []int64{4, -4} {
+		start := int64(math.MaxInt64 - 9)
+		if step < 0 {
+			start = math.MinInt64 + 9
+		}
+		tbl := identityTable(t, NewMemoryStore(nil), Identity("id", start, step), nil)
+		appendWords(t, tbl, "a", "b")
+		if _, err := tbl.Append(context.Background(), Batches(words([]string{"c", "d"})), WriteOptions{}); err == nil || !strings.Contains(err.Error(), "no values left") {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		appendWords(t, tbl, "c")
+		if got := longs(t, tbl, "id"); len(got) != 3 || !slices.Contains(got, start+2*step) {
+			t.Fatalf("ids %v", got)
+		}
+		if _, err := tbl.Append(context.Background(), Batches(words([]string{"d"})), WriteOptions{}); err == nil {
+			t.Fatal("a value past the end of long")
+		}
+	}
+}
+
+// Rows may bring values where the column generates by default; SyncIdentity moves
+// the mark behind them, to a value of the sequence.
+func TestIdentityByDefault(t *testing.T) {
+	ctx := context.Background()
+	tbl := identityTable(t, NewMemoryStore(nil), IdentityByDefault("id", 1, 5), nil)
+	if _, err := tbl.Append(ctx, Batches(words([]string{"x", "y"}, 13, 2)), WriteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	appendWords(t, tbl, "a")
+	if got := longs(t, tbl, "id"); !slices.Equal(got, []int64{1, 2, 13}) {
+		t.Fatal(got)
+	}
+	for range 2 { // the second finds nothing to do
+		s, err := tbl.SyncIdentity(ctx, "id")
+		if err != nil || s.Version() != 3 || markOf(t, tbl, "id") != 16 {
+			t.Fatal(err, s.Version(), markOf(t, tbl, "id"))
+		}
+	}
+	appendWords(t, tbl, "b")
+	if got := longs(t, tbl, "id"); !slices.Equal(got, []int64{1, 2, 13, 21}) {
+		t.Fatal(got)
+	}
+}
+
+// Eight writers with a table each race: no value comes twice, every row arrives
+// once, and files of lost tries are gone.
+func TestIdentityRace(t *testing.T) {
+	ctx := context.Background()
+	store := NewMemoryStore(nil)
+	identityTable(t, store, Identity("id", 0, 7), nil)
+	const writers, rounds = 8, 6
+	var wg sync.WaitGroup
+	errs := make(chan error, writers)
+	for w := range writers {
+		wg.Go(func() {
+			tbl, err := Open(ctx, store, TableOptions{})
+			for r := 0; r < rounds && err == nil; r++ {
+				texts := make([]string, 1+(w+r)%4)
+				if w%4 == 3 {
+					_, err = tbl.Merge(ctx, Merge{Source: Batches(words(texts)), On: mustExpr(t, "false"), Clauses: []MergeClause{{Action: NotMatchedInsert}}})
+				} else {
+					_, err = tbl.Append(ctx, Batches(words(texts)), WriteOptions{})
+				}
+			}
+			if err != nil {
+				errs <- err
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		t.Fatal(err)
+	}
+	tbl, err := Open(ctx, store, TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for w := range writers {
+		for r := range rounds {
+			rows += 1 + (w+r)%4
+		}
+	}
+	got := longs(t, tbl, "id")
+	if len(got) != rows || len(slices.Compact(slices.Clone(got))) != rows {
+		t.Fatalf("%d ids, %d different, want %d", len(got), len(slices.Compact(slices.Clone(got))), rows)
+	}
+	for _, x := range got {
+		if x%7 != 0 || x < 0 || x > markOf(t, tbl, "id") {
+			t.Fatalf("id %d is outside the sequence up to %d", x, markOf(t, tbl, "id"))
+		}
+	}
+	problems, err := tbl.Fsck(ctx)
+	if err != nil || len(problems) != 0 {
+		t.Fatal(problems, err)
+	}
+}
