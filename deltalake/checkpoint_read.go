@@ -72,6 +72,10 @@ func (t *Table) readParquetCheckpoint(ctx context.Context, s *Snapshot, path str
 		return err
 	}
 	fields := readFields()
+	parsed := f.parsedStats()
+	if parsed != nil {
+		fields[1].Type.Fields = append(fields[1].Type.Fields, Col("stats_parsed", parsed))
+	}
 	p, plans, err := planFile(f, fields, nil)
 	if err != nil {
 		return err
@@ -105,6 +109,9 @@ func (t *Table) readParquetCheckpoint(ctx context.Context, s *Snapshot, path str
 	return nil
 }
 
+// addFields counts the columns of an add; stats_parsed may follow them.
+const addFields = 11
+
 // applyColumns applies a batch of checkpoint rows.
 func (s *Snapshot) applyColumns(cols []*Vector, n int) error {
 	txn, add, rem, meta, prot, dom := cols[0], cols[1], cols[2], cols[3], cols[4], cols[5]
@@ -116,6 +123,9 @@ func (s *Snapshot) applyColumns(cols []*Vector, n int) error {
 			f := &AddFile{
 				Path: textAt(c[0], i), PartitionValues: mapAt(c[1], i), DataChange: false, Stats: textAt(c[5], i), Tags: mapAt(c[6], i),
 				DeletionVector: vectorAt(c[7], i), ClusteringProvider: textAt(c[10], i),
+			}
+			if f.Stats == "" && len(c) > addFields {
+				f.Stats = parsedStatsJSON(c[addFields], i)
 			}
 			f.Size, _ = longAt(c[2], i)
 			f.ModificationTime, _ = longAt(c[3], i)

@@ -1,10 +1,15 @@
 package deltalake
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/parquet-go/parquet-go"
 )
 
 // writeLog puts commits, each a list of JSON lines, into a new store.
@@ -77,5 +82,103 @@ func TestPropertiesThatAreNotStrings(t *testing.T) {
 	}
 	if _, err := tbl.History(context.Background(), 0); err != nil {
 		t.Errorf("History: %v", err)
+	}
+}
+
+// The columns of a Delta checkpoint whose statistics are columns only.
+type (
+	foreignCheckpoint struct {
+		Add      *foreignAdd      `parquet:"add"`
+		Metadata *foreignMetaData `parquet:"metaData"`
+		Protocol *foreignVersions `parquet:"protocol"`
+	}
+	foreignAdd struct {
+		Path            string            `parquet:"path"`
+		PartitionValues map[string]string `parquet:"partitionValues"`
+		Size            int64             `parquet:"size"`
+		ModTime         int64             `parquet:"modificationTime"`
+		DataChange      bool              `parquet:"dataChange"`
+		Stats           *string           `parquet:"stats"`
+		Parsed          *foreignStats     `parquet:"stats_parsed"`
+	}
+	foreignStats struct {
+		Rows  *int64         `parquet:"numRecords"`
+		Min   *foreignBounds `parquet:"minValues"`
+		Max   *foreignBounds `parquet:"maxValues"`
+		Nulls *foreignCounts `parquet:"nullCount"`
+	}
+	foreignBounds struct {
+		ID   *int64     `parquet:"id"`
+		Name *string    `parquet:"name"`
+		At   *time.Time `parquet:"at,timestamp(microsecond)"`
+		X    *float64   `parquet:"x"`
+		Deep *struct {
+			Day *int32 `parquet:"day,date"`
+		} `parquet:"deep"`
+	}
+	foreignCounts struct {
+		ID   *int64 `parquet:"id"`
+		Name *int64 `parquet:"name"`
+	}
+	foreignMetaData struct {
+		ID     string `parquet:"id"`
+		Format struct {
+			Provider string            `parquet:"provider"`
+			Options  map[string]string `parquet:"options"`
+		} `parquet:"format"`
+		Schema    string            `parquet:"schemaString"`
+		Partition []string          `parquet:"partitionColumns,list"`
+		Config    map[string]string `parquet:"configuration"`
+	}
+	foreignVersions struct {
+		Reader int32 `parquet:"minReaderVersion"`
+		Writer int32 `parquet:"minWriterVersion"`
+	}
+)
+
+// Statistics that a checkpoint holds as columns only are used as JSON ones are.
+func TestStatisticsAsColumnsOnly(t *testing.T) {
+	ptr := func(x int64) *int64 { return &x }
+	name, at, nan, day := `q"uote`, time.Date(2024, 2, 29, 1, 2, 3, 456789000, time.UTC), math.NaN(), int32(19782)
+	text := `{"numRecords":4,"minValues":{"id":100},"maxValues":{"id":200},"nullCount":{"id":0}}`
+	bounds := &foreignBounds{ID: ptr(7), Name: &name, At: &at, X: &nan}
+	bounds.Deep = &struct {
+		Day *int32 `parquet:"day,date"`
+	}{&day}
+	meta := &foreignMetaData{ID: "t", Schema: `{"type":"struct","fields":[{"name":"id","type":"long","nullable":true,"metadata":{}}]}`}
+	meta.Format.Provider = "parquet"
+	var b bytes.Buffer
+	w := parquet.NewGenericWriter[foreignCheckpoint](&b)
+	if _, err := w.Write([]foreignCheckpoint{
+		{Protocol: &foreignVersions{1, 2}}, {Metadata: meta},
+		{Add: &foreignAdd{Path: "a", Size: 1, Parsed: &foreignStats{Rows: ptr(5), Min: bounds, Nulls: &foreignCounts{ID: ptr(1)}}}},
+		{Add: &foreignAdd{Path: "b", Size: 1, Stats: &text, Parsed: &foreignStats{Rows: ptr(99)}}},
+		{Add: &foreignAdd{Path: "c", Size: 1}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	store := NewMemoryStore(nil)
+	if err := store.Put(context.Background(), logDir+"00000000000000000003.checkpoint.parquet", b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	tbl, err := Open(context.Background(), store, TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"a": `{"numRecords":5,"minValues":{"id":7,"name":"q\"uote","at":"2024-02-29T01:02:03.456789Z","deep":{"day":"2024-02-29"}},"nullCount":{"id":1}}`,
+		"b": text, "c": "",
+	}
+	for _, f := range tbl.Latest().Files() {
+		if f.Stats != want[f.Path] {
+			t.Errorf("file %s has statistics %s, want %s", f.Path, f.Stats, want[f.Path])
+		}
+		delete(want, f.Path)
+	}
+	if len(want) > 0 {
+		t.Errorf("not found: %v", want)
 	}
 }
