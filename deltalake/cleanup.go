@@ -2,7 +2,6 @@ package deltalake
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -89,31 +88,4 @@ func (t *Table) CleanLog(ctx context.Context, s *Snapshot) (int, error) {
 		n++
 	}
 	return n, nil
-}
-
-// autoCompact runs Optimize where delta.autoOptimize.autoCompact asks for it and a
-// partition has gathered many small files.
-func (t *Table) autoCompact(ctx context.Context, s *Snapshot) error {
-	if !strings.EqualFold(s.property("delta.autoOptimize.autoCompact", ""), "true") || s.version%10 != 0 {
-		return nil
-	}
-	const many, small = 50, 16 << 20
-	count := map[string]int{}
-	due := false
-	for a := range s.files.all() {
-		if a.Size < small {
-			k := partitionKey(a.PartitionValues)
-			count[k]++
-			due = due || count[k] >= many
-		}
-	}
-	if !due {
-		return nil
-	}
-	_, err := t.Optimize(ctx, OptimizeOptions{TargetBytes: min(targetBytes(s.metadata), 128<<20)})
-	var conflict *ConflictError
-	if errors.As(err, &conflict) {
-		return nil // another writer was there; the next round tries again
-	}
-	return err
 }

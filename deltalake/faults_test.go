@@ -210,7 +210,11 @@ func TestCrashAtEveryCall(t *testing.T) {
 				Clauses: []deltalake.MergeClause{{Action: deltalake.MatchedDelete}, {Action: deltalake.NotMatchedInsert}}})
 			return err
 		},
-		"optimize":   func(tbl *deltalake.Table) error { _, err := tbl.Optimize(ctx, deltalake.OptimizeOptions{}); return err },
+		"optimize": func(tbl *deltalake.Table) error { _, err := tbl.Optimize(ctx, deltalake.OptimizeOptions{}); return err },
+		"compact": func(tbl *deltalake.Table) error {
+			_, err := tbl.Compact(ctx, deltalake.CompactOptions{MinFiles: 2})
+			return err
+		},
 		"restore":    func(tbl *deltalake.Table) error { _, err := tbl.Restore(ctx, 4); return err },
 		"checkpoint": func(tbl *deltalake.Table) error { return tbl.WriteCheckpoint(ctx, tbl.Latest()) },
 		"vacuum": func(tbl *deltalake.Table) error {

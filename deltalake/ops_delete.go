@@ -63,6 +63,11 @@ func (s *Snapshot) tracksChanges() bool {
 
 // retried runs an operation until it commits without a conflict.
 func (t *Table) retried(ctx context.Context, op func(s *Snapshot) (*Commit, *changes, error)) (*Metrics, error) {
+	return t.retriedTimes(ctx, 20, op)
+}
+
+// retriedTimes runs an operation again after conflicts, at most the given times.
+func (t *Table) retriedTimes(ctx context.Context, times int, op func(s *Snapshot) (*Commit, *changes, error)) (*Metrics, error) {
 	for try := 0; ; try++ {
 		s, err := t.Refresh(ctx)
 		if err != nil {
@@ -91,7 +96,7 @@ func (t *Table) retried(ctx context.Context, op func(s *Snapshot) (*Commit, *cha
 			d.m.Version, d.m.Committed = r.Version, !r.AlreadyCommitted
 			return &d.m, r.Upkeep
 		}
-		if !errors.As(err, &conflict) || try >= 20 {
+		if !errors.As(err, &conflict) || try >= times {
 			return nil, err
 		}
 	}

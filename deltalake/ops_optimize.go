@@ -17,6 +17,8 @@ type OptimizeOptions struct {
 	ZOrder      []string // columns to cluster rows by; none
 	File        FileOptions
 	MaxBins     int // bins done in one commit; 0 does all
+
+	pace func(ctx context.Context) error
 }
 
 // Optimize writes small files, and files of which much is deleted, together into
@@ -33,23 +35,8 @@ func (t *Table) Optimize(ctx context.Context, o OptimizeOptions) (*Metrics, erro
 		if o.MaxBins > 0 && len(bins) > o.MaxBins {
 			bins = bins[:o.MaxBins]
 		}
-		now := t.opts.Now().UnixMilli()
-		for _, bin := range bins {
-			adds, err := t.compact(ctx, s, bin, o)
-			if err != nil {
-				return nil, d, errors.Join(err, t.drop(ctx, d.adds))
-			}
-			for _, a := range adds {
-				a.DataChange = false
-			}
-			d.adds = append(d.adds, adds...)
-			d.m.FilesAdded += len(adds)
-			for _, a := range bin {
-				r := a.remove(now, false)
-				d.removes = append(d.removes, &r)
-				d.m.FilesRemoved++
-				d.m.BytesRemoved += a.Size
-			}
+		if err := t.compactBins(ctx, s, bins, o, d); err != nil {
+			return nil, d, err
 		}
 		params := map[string]string{"predicate": "[]", "zOrderBy": jsonText(append([]string{}, o.ZOrder...))}
 		if o.Where != nil {
@@ -153,6 +140,14 @@ func (t *Table) compact(ctx context.Context, s *Snapshot, bin []*AddFile, o Opti
 	}
 	for _, a := range bin {
 		err := s.readFile(ctx, a, s.spec.schema, nil, defaultBatchRows, func(b *Batch, _ int64, live []int32) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if o.pace != nil {
+				if err := o.pace(ctx); err != nil {
+					return err
+				}
+			}
 			if live == nil && all == nil {
 				return w.Write(b)
 			}

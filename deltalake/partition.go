@@ -150,3 +150,7 @@ func parseTimestamp(s string) (int64, error) {
 	}
 	return 0, fmt.Errorf("deltalake: %q is not a timestamp", s)
 }
+
+// PartitionKey tells the partitions of a table apart: files of the same partition
+// values have the same key.
+func (a *AddFile) PartitionKey() string { return partitionKey(a.PartitionValues) }

@@ -74,6 +74,10 @@ func (s *Snapshot) NumRows() (int64, bool) {
 	return rows, true
 }
 
+// TargetFileSize returns the size that data files should grow to:
+// delta.targetFileSize, or 128 MiB.
+func (s *Snapshot) TargetFileSize() int64 { return targetBytes(s.metadata) }
+
 // Files returns the live data files, ordered by path.
 func (s *Snapshot) Files() []*AddFile {
 	out := make([]*AddFile, 0, s.files.len())

@@ -19,6 +19,9 @@ type TableOptions struct {
 	// SkipChecksums leaves out the version checksum file after each commit, which
 	// costs one small write and lets others check the table and open it faster.
 	SkipChecksums bool
+	// NoAutoCompact leaves compaction to the caller, whatever
+	// delta.autoOptimize.autoCompact of the table says.
+	NoAutoCompact bool
 }
 
 func (o TableOptions) filled() (TableOptions, error) {

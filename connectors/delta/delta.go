@@ -78,8 +78,8 @@ func Properties(p map[string]string) Option {
 // job is refused before it writes anything. Option merge_schema.
 func MergeSchema() Option { return set("merge_schema", "true") }
 
-// TargetFileSize sets the bytes at which a data file is closed; 128 MiB by
-// default. Option target_file_size.
+// TargetFileSize sets the bytes that data files grow to; the table's
+// delta.targetFileSize by default, or 128 MiB. Option target_file_size.
 func TargetFileSize(bytes int64) Option {
 	return set("target_file_size", strconv.FormatInt(bytes, 10))
 }
@@ -103,3 +103,13 @@ func Compression(name string) Option { return set("compression", name) }
 // MaxOpenFiles bounds the data files, one per partition value, that a subtask has
 // open at once. Option max_open_files.
 func MaxOpenFiles(n int) Option { return set("max_open_files", strconv.Itoa(n)) }
+
+// AutoCompact says whether the sink merges the table's small files in the background,
+// by commits that change no rows. It does, unless this or the table's property
+// delta.autoOptimize.autoCompact is false; what is said here goes before the property.
+// Option auto_compact.
+func AutoCompact(on bool) Option { return set("auto_compact", strconv.FormatBool(on)) }
+
+// CompactMinFiles sets how many small files of like size a partition must hold before
+// they are merged; 10 by default, at least 2. Option compact_min_files.
+func CompactMinFiles(n int) Option { return set("compact_min_files", strconv.Itoa(n)) }

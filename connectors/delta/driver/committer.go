@@ -26,6 +26,8 @@ type committer struct {
 	app  string
 	spec *deltalake.FileSpec
 	mine dataflow.Epoch // newest epoch that this committer committed itself
+
+	compactor *compactor // nil: nothing is compacted
 }
 
 // OpenCommitter opens or creates the table.
@@ -34,7 +36,11 @@ func (s Sink) OpenCommitter(ctx context.Context, env spi.Env) (spi.Committer, er
 	if err != nil {
 		return nil, err
 	}
-	return &committer{opened: o, env: env, app: string(env.Pipeline) + "/" + string(env.Operator), spec: o.snap.FileSpec()}, nil
+	c := &committer{opened: o, env: env, app: string(env.Pipeline) + "/" + string(env.Operator), spec: o.snap.FileSpec()}
+	if o.cfg.compact {
+		c.compactor = newCompactor(o, env, s.clock())
+	}
+	return c, nil
 }
 
 // Check refuses to go on from an epoch that the table is ahead of.
@@ -111,6 +117,9 @@ func (c *committer) Commit(ctx context.Context, epoch dataflow.Epoch, handles []
 	if r.Upkeep != nil {
 		c.env.Log.Warn("delta sink: upkeep of the table failed and is tried again", "table", c.cfg.path, "version", r.Version, "error", r.Upkeep)
 	}
+	if c.compactor != nil {
+		c.compactor.added(adds)
+	}
 	return fmt.Sprintf("version %d", r.Version), nil
 }
 
@@ -168,5 +177,10 @@ func digest(adds []*deltalake.AddFile) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// Close has nothing to release.
-func (c *committer) Close() error { return nil }
+// Close ends the compaction at hand; what it did not commit is dropped.
+func (c *committer) Close() error {
+	if c.compactor != nil {
+		c.compactor.close()
+	}
+	return nil
+}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/deltalake"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/internal/failpoint"
 	"github.com/weirstream/weir/stream/spi"
 )
@@ -68,6 +69,7 @@ type stage struct {
 	wake   chan struct{}
 	mu     sync.Mutex
 	counts map[string]int64
+	clock  clock.Clock // of compactions; nil: the wall clock
 }
 
 func newStage(t *testing.T) *stage {
@@ -108,10 +110,11 @@ func (s *stage) writer(e spi.Env, restored map[int][]byte) spi.Writer {
 
 func (s *stage) committer(e spi.Env) spi.Committer {
 	s.t.Helper()
-	c, err := Sink{}.OpenCommitter(context.Background(), e)
+	c, err := Sink{Clock: s.clock}.OpenCommitter(context.Background(), e)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.t.Cleanup(func() { c.Close() })
 	return c
 }
 
@@ -270,6 +273,9 @@ func TestRandomHistory(t *testing.T) {
 			}
 			if rnd.IntN(2) == 0 {
 				h.options = append(h.options, "commit_interval", "3s")
+			}
+			if rnd.IntN(2) == 0 {
+				h.options = append(h.options, "compact_min_files", "2")
 			}
 			for range 6 {
 				h.run(1+rnd.IntN(4), rnd.IntN(2) == 0, false)

@@ -49,11 +49,12 @@ func TestObjects(t *testing.T) {
 			}
 		}
 		w.Close()
+		c.Close()
 		tbl, err := deltalake.Open(context.Background(), objects{mem, wait}, deltalake.TableOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n, _ := tbl.Latest().NumRows(); n != 2500 || tbl.Latest().Version() != 25 {
+		if n, _ := tbl.Latest().NumRows(); n != 2500 || tbl.Latest().Version() < 25 {
 			t.Errorf("seed %d: %d rows at version %d", seed, n, tbl.Latest().Version())
 		}
 	}

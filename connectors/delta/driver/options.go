@@ -28,6 +28,8 @@ func options() []option.Option {
 		{Name: "table_description"},
 		{Name: "compression", Type: option.Choice, Choices: []string{"snappy", "zstd", "none"}},
 		{Name: "max_open_files", Type: option.Whole, Min: 1},
+		{Name: "auto_compact", Type: option.Switch},
+		{Name: "compact_min_files", Type: option.Whole, Min: 2},
 	}
 }
 
@@ -37,12 +39,15 @@ type config struct {
 	location    string // a folder or a URL
 	partitionBy []string
 	merge       bool
-	fileSize    int64
+	fileSize    int64 // 0 until the table's own is known
 	interval    time.Duration
 	name        string
 	description string
 	compression deltalake.Compression
 	openFiles   int
+	compact     bool
+	compactSet  bool // compact was declared: the table's property does not matter
+	minFiles    int
 	properties  map[string]string
 }
 
@@ -68,11 +73,14 @@ func read(c dataflow.Connector, settings map[string]string) (*config, error) {
 		path:        o.Text("path", ""),
 		partitionBy: o.List("partition_by"),
 		merge:       o.Switch("merge_schema", false),
-		fileSize:    o.Size("target_file_size", 128<<20),
+		fileSize:    o.Size("target_file_size", 0),
 		interval:    o.Span("commit_interval", 0),
 		name:        o.Text("table_name", ""),
 		description: o.Text("table_description", ""),
 		openFiles:   int(o.Whole("max_open_files", 32)),
+		compact:     o.Switch("auto_compact", true),
+		compactSet:  o.Has("auto_compact"),
+		minFiles:    int(o.Whole("compact_min_files", 10)),
 		properties:  properties,
 	}
 	switch o.Text("compression", "snappy") {
@@ -109,6 +117,16 @@ func locate(path, root string) (string, error) {
 		return strings.TrimSuffix(at, "/") + "/" + strings.Trim(path, "/") + query, nil
 	}
 	return filepath.Join(root, filepath.FromSlash(path)), nil
+}
+
+// settle takes from the table what the job does not say.
+func (c *config) settle(snap *deltalake.Snapshot) {
+	if c.fileSize == 0 {
+		c.fileSize = snap.TargetFileSize()
+	}
+	if !c.compactSet {
+		c.compact = snap.Metadata().Configuration["delta.autoOptimize.autoCompact"] != "false"
+	}
 }
 
 // differing lists the declared properties that an existing table has otherwise.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/deltalake"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/internal/codec"
 	"github.com/weirstream/weir/internal/failpoint"
 	"github.com/weirstream/weir/stream/spi"
@@ -28,6 +29,14 @@ type Sink struct {
 	// Store opens the store of a table that is not a folder of this machine; nil
 	// refuses such.
 	Store func(ctx context.Context, location string, settings map[string]string) (deltalake.Store, error)
+	Clock clock.Clock // of compactions; the wall clock
+}
+
+func (s Sink) clock() clock.Clock {
+	if s.Clock == nil {
+		return clock.Wall()
+	}
+	return s.Clock
 }
 
 // Check refuses unknown options, wrong types and paths that cannot be resolved.
@@ -83,7 +92,7 @@ func (s Sink) open(ctx context.Context, env spi.Env) (*opened, error) {
 	}
 	t, err := deltalake.Create(ctx, store, deltalake.CreateOptions{
 		Schema: schema, PartitionColumns: cfg.partitionBy, Properties: cfg.properties, Name: cfg.name, Description: cfg.description,
-		IfNotExists: true, Table: deltalake.TableOptions{Engine: "weir"},
+		IfNotExists: true, Table: deltalake.TableOptions{Engine: "weir", NoAutoCompact: true},
 	})
 	if err != nil {
 		return nil, explain(cfg, err)
@@ -92,6 +101,7 @@ func (s Sink) open(ctx context.Context, env spi.Env) (*opened, error) {
 	if o.snap, err = t.Refresh(ctx); err != nil {
 		return nil, explain(cfg, err)
 	}
+	cfg.settle(o.snap)
 	return o, o.fit(ctx, env, schema)
 }
 
