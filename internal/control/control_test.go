@@ -9,7 +9,7 @@ import (
 
 var samples = []Message{
 	Deploy{}, Start{}, Trigger{}, Abort{}, Complete{}, Commit{}, Finished{}, Drain{}, Cancel{}, Ready{}, Acked{},
-	Declined{}, Committed{}, Failed{}, Ended{}, Stopped{}, Report{},
+	Declined{}, Committed{}, CommitFailed{}, Failed{}, Ended{}, Stopped{}, Report{},
 }
 
 // Every message comes back from its bytes with its own type, and every decoder
