@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/weirstream/weir/dataflow"
 )
 
 // Param returns the parameter that the job was started with (weir run PACK --
@@ -70,7 +72,7 @@ func (g *Graph) checkParams() {
 		if _, ok := g.params[key]; ok {
 			continue
 		}
-		switch near := nearest(key, known); {
+		switch near := dataflow.Nearest(key, known); {
 		case near != "":
 			g.fault("the job has no parameter %q: did you mean %q?", key, near)
 		case len(known) > 0:
@@ -79,35 +81,4 @@ func (g *Graph) checkParams() {
 			g.fault("the job has no parameter %q: it has none at all", key)
 		}
 	}
-}
-
-// nearest returns the known word most like word, or "" if none is near.
-func nearest(word string, known []string) (best string) {
-	least := len(word)/3 + 2
-	for _, k := range known {
-		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < least {
-			best, least = k, d
-		}
-	}
-	return best
-}
-
-// distance is the number of single-byte edits between a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diag
-			if a[i] != b[j] {
-				d = 1 + min(diag, row[j], row[j+1])
-			}
-			diag, row[j+1] = row[j+1], d
-		}
-	}
-	return row[len(b)]
 }

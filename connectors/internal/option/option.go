@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/weirstream/weir/dataflow"
 )
 
 // A Type says how the text of an option is read.
@@ -84,7 +86,7 @@ func Read(who string, known []Option, given map[string]string, also func(name, v
 
 // Unknown makes the sentence that refuses a name and offers the nearest known.
 func Unknown(who, name string, known []string) error {
-	if near := Nearest(name, known); near != "" {
+	if near := dataflow.Nearest(name, slices.Sorted(slices.Values(known))); near != "" {
 		return fmt.Errorf("%s: unknown option %q: did you mean %q?", who, name, near)
 	}
 	return fmt.Errorf("%s: unknown option %q: known are %s", who, name, strings.Join(slices.Sorted(slices.Values(known)), ", "))
@@ -236,37 +238,4 @@ func (s Set) List(name string) (out []string) {
 		}
 	}
 	return out
-}
-
-// Nearest returns the known name with the fewest edits from name, "" when none
-// is near enough to be meant.
-func Nearest(name string, known []string) string {
-	best, at := "", len(name)/2+2
-	for _, k := range slices.Sorted(slices.Values(known)) {
-		if d := edits(strings.ToLower(name), k); d < at {
-			best, at = k, d
-		}
-	}
-	return best
-}
-
-// edits is the Levenshtein distance of a and b, by bytes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diag
-			if a[i] != b[j] {
-				cost++
-			}
-			diag = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

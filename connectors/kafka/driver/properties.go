@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/weirstream/weir/connectors/internal/option"
+	"github.com/weirstream/weir/dataflow"
 )
 
 // A side says which half of the connector a client property is for.
@@ -131,7 +132,7 @@ func checkProperty(mine side, name, v string) (handled bool, err error) {
 		if !strings.Contains(name, ".") {
 			return false, nil
 		}
-		if near := option.Nearest(name, slices.Collect(maps.Keys(all))); near != "" {
+		if near := dataflow.Nearest(name, slices.Sorted(maps.Keys(all))); near != "" {
 			return true, fmt.Errorf("unknown client property %q: did you mean %q?", name, near)
 		}
 		return true, fmt.Errorf("unknown client property %q: known are %s", name, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
