@@ -130,6 +130,8 @@ type Options struct {
 	// Value makes the codec of a connector's format; nil where no connector of the
 	// job has one.
 	Value func(op dataflow.Operator, elem reflect.Type) (spi.Codec, error)
+	// Log is what the attempt says, with the fields job and attempt; the runtime's.
+	Log *slog.Logger
 	// Settings are the worker's named connections and lake settings.
 	Settings map[string]string
 	// Dialer reaches subtasks elsewhere; nil: all subtasks must be here. What arrives

@@ -39,13 +39,16 @@ type Attempt struct {
 // be opened is reported by Events.Failed.
 func (r *Runtime) NewAttempt(o Options) (*Attempt, error) {
 	o.defaults()
+	if o.Log == nil {
+		o.Log = r.log.With("job", string(o.Pipeline), "attempt", uint64(o.Attempt))
+	}
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Attempt{rt: r, opts: o, byID: map[dataflow.SubtaskID]*driver{}, ctx: ctx, cancel: cancel, stopped: make(chan struct{})}
 	for _, id := range o.Subtasks {
-		d := &driver{a: a, id: id, box: &mailbox{}, done: make(chan struct{}), log: r.log.With("job", string(o.Pipeline), "attempt", uint64(o.Attempt))}
+		d := &driver{a: a, id: id, box: &mailbox{}, done: make(chan struct{}), log: o.Log.With("subtask", id.String())}
 		a.drivers = append(a.drivers, d)
 		a.byID[id] = d
 	}
@@ -254,7 +257,7 @@ func (a *Attempt) watchdog() {
 		if begin < 0 || now-begin < longTurn || m == nil || d.warned.Swap(start) == start {
 			continue
 		}
-		d.log.Warn("an operator holds its turn", "subtask", d.id.String(), "operator", string(m.Current()), "for", (now - begin).Round(time.Millisecond).String())
+		d.log.Warn("an operator holds its turn", "operator", string(m.Current()), "for", (now - begin).Round(time.Millisecond).String())
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -282,7 +282,7 @@ func (d *driver) fail(op dataflow.OperatorID, err error) {
 	}
 	d.dead = err
 	d.running = false
-	d.log.Error("subtask failed", "subtask", d.id.String(), "err", err)
+	d.log.Error("subtask failed", "err", err)
 	d.a.opts.Events.Failed(d.id, err, errors.Is(err, spi.ErrStop))
 }
 

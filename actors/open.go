@@ -83,6 +83,9 @@ func (d *driver) openOp(ctx context.Context, chain *dataflow.Chain, i int, o *op
 		e := g.Edges[g.In(name)[0]]
 		c.Parent, c.ParentPort, c.Port = slices.Index(chain.Operators, e.From), e.Port, e.ToPort
 	}
+	if err := was.fits(chain.Parallelism, op.Kind); err != nil {
+		return err
+	}
 	if a.opts.State != nil {
 		c.State = func(state string) (dataflow.StateID, spi.Codec, spi.Codec, error) { return a.opts.State(name, state) }
 	}
@@ -106,7 +109,7 @@ func (d *driver) env(op *dataflow.Operator, i int) (spi.Env, error) {
 		Index: d.id.Index, Parallelism: a.opts.Plan.Chain(d.id.Chain).Parallelism,
 		Connector: *op.Connector, Settings: a.opts.Settings,
 		Elem: a.opts.Job.Elem(op.Name, 0), Schema: op.Schema, Hooks: a.opts.Job.Hooks(op.Name),
-		Log:   a.rt.log.With("job", string(a.opts.Pipeline), "operator", string(op.Name), "subtask", d.id.Index, "attempt", uint64(a.opts.Attempt)),
+		Log:   d.log.With("operator", string(op.Name)),
 		Now:   func() int64 { return a.rt.clock.Now().UnixMicro() },
 		Wake:  d.wakeUp,
 		Count: d.counts[i].add,
@@ -268,8 +271,22 @@ func (w formerOp) watermark() int64 {
 	return wm
 }
 
-// extra is what the runner of the same index left: it is not state of keys, and
-// is not moved when the parallelism changes.
+// fits refuses another parallelism where runners left something of their own: what
+// is not a row of some key group has no new owner. What sources leave is by split.
+func (w formerOp) fits(parallelism int, kind dataflow.OpKind) error {
+	if kind == dataflow.KindSource || len(w) == 0 || len(w) == parallelism {
+		return nil
+	}
+	for _, f := range w {
+		if len(f.state.Extra) > 0 {
+			return fmt.Errorf("it keeps something per subtask that is no keyed state, %d bytes of it in subtask %d, and cannot go on at parallelism %d what was left at %d: restore it at %d: %w",
+				len(f.state.Extra), f.index, parallelism, len(w), len(w), spi.ErrStop)
+		}
+	}
+	return nil
+}
+
+// extra is what the runner of the same index left.
 func (w formerOp) extra(index int) []byte {
 	for _, f := range w {
 		if f.index == index {

@@ -334,7 +334,8 @@ func (c *Coordinator) published(now time.Time, ev Published) []Effect {
 	if ev.Err != nil {
 		return c.abort(now, ev.Err.Error())
 	}
-	return []Effect{RecordComplete{Attempt: c.attempt, Ref: ev.Ref}}
+	total, _ := (&Manifest{Parts: p.parts}).Bytes()
+	return []Effect{RecordComplete{Attempt: c.attempt, Ref: ev.Ref, Bytes: total}}
 }
 
 func (c *Coordinator) completed(now time.Time, ev Completed) []Effect {

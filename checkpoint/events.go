@@ -146,6 +146,7 @@ type (
 	RecordComplete struct {
 		Attempt dataflow.Attempt
 		Ref     Ref
+		Bytes   int64 // of all files named
 	}
 	// NotifyComplete tells all subtasks.
 	NotifyComplete struct {

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 
+	"time"
+
 	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/internal/failpoint"
 	"github.com/weirstream/weir/internal/objstore"
 )
@@ -19,18 +22,46 @@ var ErrFenced = errors.New("checkpoint: fenced by another attempt")
 // epoch is complete.
 var ErrIncomplete = errors.New("checkpoint: epoch has no marker: it was never completed")
 
-const publishTries = 8
+const (
+	tries      = 8
+	firstPause = 50 * time.Millisecond // doubled with every try
+)
+
+// Objects is how manifests and markers are read and written: with patience where the
+// store's answer may be another one a moment later. Its methods may be used from any
+// goroutine.
+type Objects struct {
+	Store objstore.Store
+	// Clock is what pauses between tries go by; nil: they follow one another at once,
+	// which is for simulations.
+	Clock clock.Clock
+	// Jitter returns a number in [0, 1) that a pause is spread by, so that many who
+	// failed together do not try again together; nil: none.
+	Jitter func() float64
+}
+
+// pause waits before try i, from 1 on.
+func (o Objects) pause(ctx context.Context, i int) error {
+	if o.Clock == nil {
+		return ctx.Err()
+	}
+	d := firstPause << (i - 1)
+	if o.Jitter != nil {
+		d = d/2 + time.Duration(o.Jitter()*float64(d))
+	}
+	return clock.Sleep(ctx, o.Clock, d)
+}
 
 // Publish puts m at its path if nothing lies there. An ambiguous answer is
 // settled by reading back. It may be called again with the same m.
-func Publish(ctx context.Context, s objstore.Store, m *Manifest) (Ref, error) {
+func (o Objects) Publish(ctx context.Context, m *Manifest) (Ref, error) {
 	b, hash, err := m.Encode()
 	if err != nil {
 		return Ref{}, err
 	}
 	ref := Ref{Epoch: m.Epoch, Kind: m.Kind, Key: ManifestKey(m.Pipeline, m.Epoch), Hash: hash, Bytes: int64(len(b))}
 	failpoint.Hit(failpoint.ManifestBeforePut, failpoint.Int("epoch", int64(m.Epoch)))
-	if err := putOnce(ctx, s, ref.Key, b); err != nil {
+	if err := o.putOnce(ctx, ref.Key, b); err != nil {
 		return Ref{}, fmt.Errorf("checkpoint: publish epoch %d: %w", m.Epoch, err)
 	}
 	failpoint.Hit(failpoint.ManifestAfterPut, failpoint.Int("epoch", int64(m.Epoch)))
@@ -38,25 +69,30 @@ func Publish(ctx context.Context, s objstore.Store, m *Manifest) (Ref, error) {
 }
 
 // Mark puts the marker of a complete epoch. It may be called again.
-func Mark(ctx context.Context, s objstore.Store, p dataflow.Pipeline, ref Ref) error {
-	if err := putOnce(ctx, s, MarkerKey(p, ref.Epoch), []byte(ref.Hash)); err != nil {
+func (o Objects) Mark(ctx context.Context, p dataflow.Pipeline, ref Ref) error {
+	if err := o.putOnce(ctx, MarkerKey(p, ref.Epoch), []byte(ref.Hash)); err != nil {
 		return fmt.Errorf("checkpoint: mark epoch %d: %w", ref.Epoch, err)
 	}
 	return nil
 }
 
 // putOnce puts b at key, or finds that the same bytes are already there.
-func putOnce(ctx context.Context, s objstore.Store, key string, b []byte) error {
+func (o Objects) putOnce(ctx context.Context, key string, b []byte) error {
 	var last error
-	for range publishTries {
-		err := objstore.PutBytesIfAbsent(ctx, s, key, b)
+	for i := range tries {
+		if i > 0 {
+			if err := o.pause(ctx, i); err != nil {
+				return errors.Join(err, last)
+			}
+		}
+		err := objstore.PutBytesIfAbsent(ctx, o.Store, key, b)
 		if err == nil {
 			return nil
 		}
 		last = err
 		switch {
 		case errors.Is(err, objstore.ErrExists), errors.Is(err, objstore.ErrAmbiguous):
-			got, rerr := objstore.ReadAll(ctx, s, key)
+			got, rerr := objstore.ReadAll(ctx, o.Store, key)
 			switch {
 			case rerr == nil && bytes.Equal(got, b):
 				return nil
@@ -66,21 +102,23 @@ func putOnce(ctx context.Context, s objstore.Store, key string, b []byte) error 
 		case !objstore.Retryable(err):
 			return err
 		}
-		if ctx.Err() != nil {
-			return errors.Join(ctx.Err(), last)
-		}
 	}
 	return last
 }
 
 // Load reads the manifest that ref names and compares its hash. A *CorruptError
 // says that other bytes were read; that the store does not answer is no such thing.
-func Load(ctx context.Context, s objstore.Store, ref Ref) (*Manifest, error) {
+func (o Objects) Load(ctx context.Context, ref Ref) (*Manifest, error) {
 	var last error
-	for try := range publishTries {
-		b, err := objstore.ReadAll(ctx, s, ref.Key)
+	for i := range tries {
+		if i > 0 {
+			if err := o.pause(ctx, i); err != nil {
+				return nil, fmt.Errorf("checkpoint: manifest %s: %w", ref.Key, errors.Join(err, last))
+			}
+		}
+		b, err := objstore.ReadAll(ctx, o.Store, ref.Key)
 		if err != nil {
-			if objstore.Retryable(err) && ctx.Err() == nil && try < publishTries-1 {
+			if last = err; objstore.Retryable(err) && i < tries-1 {
 				continue
 			}
 			return nil, fmt.Errorf("checkpoint: manifest %s: %w", ref.Key, err)
@@ -96,8 +134,8 @@ func Load(ctx context.Context, s objstore.Store, ref Ref) (*Manifest, error) {
 
 // LoadPath reads a manifest of an unknown cluster by its folder or object key;
 // the marker must be there and agree.
-func LoadPath(ctx context.Context, s objstore.Store, key string) (*Manifest, Ref, error) {
-	b, err := objstore.ReadAll(ctx, s, key)
+func (o Objects) LoadPath(ctx context.Context, key string) (*Manifest, Ref, error) {
+	b, err := objstore.ReadAll(ctx, o.Store, key)
 	if err != nil {
 		return nil, Ref{}, fmt.Errorf("checkpoint: manifest %s: %w", key, err)
 	}
@@ -105,7 +143,7 @@ func LoadPath(ctx context.Context, s objstore.Store, key string) (*Manifest, Ref
 	if err != nil {
 		return nil, Ref{}, fmt.Errorf("%s: %w", key, err)
 	}
-	mark, err := objstore.ReadAll(ctx, s, MarkerKey(m.Pipeline, m.Epoch))
+	mark, err := objstore.ReadAll(ctx, o.Store, MarkerKey(m.Pipeline, m.Epoch))
 	if errors.Is(err, objstore.ErrNotFound) {
 		return nil, Ref{}, fmt.Errorf("%s: %w", key, ErrIncomplete)
 	}

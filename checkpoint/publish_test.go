@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/internal/objstore"
 )
 
@@ -16,23 +18,24 @@ func TestLoadTellsOutageFromDamage(t *testing.T) {
 	ctx := context.Background()
 	mem := objstore.NewMem(nil)
 	store := objstore.NewFaulty(mem, objstore.FaultyOptions{})
-	ref, err := Publish(ctx, store, &Manifest{Version: ManifestVersion, Pipeline: "p", Epoch: 3})
+	objects := Objects{Store: store}
+	ref, err := objects.Publish(ctx, &Manifest{Version: ManifestVersion, Pipeline: "p", Epoch: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var corrupt *CorruptError
 	store.Down(true)
-	if _, err := Load(ctx, store, ref); !objstore.Retryable(err) || errors.As(err, &corrupt) {
+	if _, err := objects.Load(ctx, ref); !objstore.Retryable(err) || errors.As(err, &corrupt) {
 		t.Errorf("Load from a store that is away: %v, want an error that a retry may cure", err)
 	}
 	store.Down(false)
-	if m, err := Load(ctx, store, ref); err != nil || m.Epoch != 3 {
+	if m, err := objects.Load(ctx, ref); err != nil || m.Epoch != 3 {
 		t.Errorf("Load: %v, %v", m, err)
 	}
 	if err := objstore.PutBytes(ctx, mem, ref.Key, []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(ctx, store, ref); !errors.As(err, &corrupt) || corrupt.Object != ref.Key {
+	if _, err := objects.Load(ctx, ref); !errors.As(err, &corrupt) || corrupt.Object != ref.Key {
 		t.Errorf("Load of other bytes: %v, want a CorruptError that names %s", err, ref.Key)
 	}
 }
@@ -90,4 +93,42 @@ func TestTriggerNamesTheCompleteEpoch(t *testing.T) {
 	if got := epoch(5); got != 4 {
 		t.Errorf("the second Trigger names epoch %d, want 4", got)
 	}
+}
+
+// Tries at a store that is away are spread over seconds, with jitter, and end with the
+// context.
+func TestTriesPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := objstore.NewFaulty(objstore.NewMem(nil), objstore.FaultyOptions{})
+		store.Down(true)
+		man := &Manifest{Version: ManifestVersion, Pipeline: "p", Epoch: 3}
+		for _, tt := range []struct {
+			name string
+			do   func(context.Context, Objects) error
+		}{
+			{"Publish", func(ctx context.Context, o Objects) error { _, err := o.Publish(ctx, man); return err }},
+			{"Load", func(ctx context.Context, o Objects) error { _, err := o.Load(ctx, Ref{Epoch: 3, Key: "k"}); return err }},
+		} {
+			took := func(jitter float64) time.Duration {
+				begin := time.Now()
+				if err := tt.do(t.Context(), Objects{Store: store, Clock: clock.Wall(), Jitter: func() float64 { return jitter }}); !objstore.Retryable(err) {
+					t.Errorf("%s of a store that is away: %v", tt.name, err)
+				}
+				return time.Since(begin)
+			}
+			least, most := took(0), took(0.999)
+			if least < 2*time.Second || most < 2*least || most > 20*time.Second {
+				t.Errorf("%s gave up after %v to %v", tt.name, least, most)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			begin := time.Now()
+			if err := tt.do(ctx, Objects{Store: store, Clock: clock.Wall()}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s cut off: %v", tt.name, err)
+			}
+			if d := time.Since(begin); d > time.Second {
+				t.Errorf("%s went on for %v after it was cut off", tt.name, d-time.Second)
+			}
+			cancel()
+		}
+	})
 }

@@ -8,14 +8,16 @@ import (
 )
 
 // Keep splits completed epochs into those to keep and those that retention
-// gives up: the newest retain of them, every savepoint, every unfinished one and
-// the restored one are kept. refs are in epoch order; so are the results.
-func Keep(refs []Ref, retain int, finished func(dataflow.Epoch) bool, restored dataflow.Epoch) (keep, drop []Ref) {
+// gives up: the newest retain of them, every savepoint and every unfinished one are
+// kept. The one that the attempt started from is not, once newer ones are complete:
+// their parts name every file that a store still reads. refs are in epoch order; so
+// are the results.
+func Keep(refs []Ref, retain int, finished func(dataflow.Epoch) bool) (keep, drop []Ref) {
 	retain = max(retain, 1)
 	newest := 0
 	for _, r := range slices.Backward(refs) {
 		switch {
-		case r.Kind == Savepoint || r.Epoch == restored || !finished(r.Epoch):
+		case r.Kind == Savepoint || !finished(r.Epoch):
 			keep = append(keep, r)
 		case newest < retain:
 			keep = append(keep, r)

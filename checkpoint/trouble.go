@@ -50,12 +50,12 @@ func (u *committing) says() (text string) {
 			text += "; "
 		}
 		f := u.trouble[s]
-		text += fmt.Sprintf("sink %q could not commit epoch %d in %s: %s", s, u.Epoch, tries(f.Tries), f.Reason)
+		text += fmt.Sprintf("sink %q could not commit epoch %d in %s: %s", s, u.Epoch, tryCount(f.Tries), f.Reason)
 	}
 	return text
 }
 
-func tries(n int) string {
+func tryCount(n int) string {
 	if n == 1 {
 		return "1 try"
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/weirstream/weir/checkpoint"
-	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/control"
 	"github.com/weirstream/weir/internal/failpoint"
 	"github.com/weirstream/weir/jobmanager/fsm"
@@ -60,11 +59,11 @@ func (d *driver) back(ev checkpoint.Event) func() { return func() { d.step(ev) }
 func (d *driver) publish(e checkpoint.PublishManifest) {
 	p := d.m.machine.pipeline(d.job.Pipeline)
 	man := &checkpoint.Manifest{
-		Version: checkpoint.ManifestVersion, Pipeline: d.job.Pipeline, Job: d.id, Attempt: e.Attempt, Term: dataflow.Term(d.m.log.Term()),
+		Version: checkpoint.ManifestVersion, Pipeline: d.job.Pipeline, Job: d.id, Attempt: e.Attempt, Term: d.m.term,
 		Epoch: e.Epoch, Kind: e.Kind, TimeMicros: e.Opened.UnixMicro(), Pack: d.job.PackHash, Plan: d.job.Plan, States: p.States, Parts: e.Parts,
 	}
 	d.beside(func() func() {
-		ref, err := checkpoint.Publish(d.ctx, d.m.opts.Store, man)
+		ref, err := d.m.objects().Publish(d.ctx, man)
 		return d.back(checkpoint.Published{Epoch: e.Epoch, Ref: ref, Err: err})
 	})
 }
@@ -74,13 +73,13 @@ func (d *driver) publish(e checkpoint.PublishManifest) {
 func (d *driver) complete(e checkpoint.RecordComplete) {
 	d.beside(func() func() {
 		failpoint.Hit(failpoint.RaftBefore, failpoint.Int("epoch", int64(e.Ref.Epoch)))
-		r := d.m.append(d.ctx, fsm.Command{Complete: &fsm.CompleteEpoch{Job: d.id, Attempt: e.Attempt, Ref: e.Ref}})
+		r := d.m.append(d.ctx, fsm.Command{Complete: &fsm.CompleteEpoch{Job: d.id, Attempt: e.Attempt, Ref: e.Ref, Bytes: e.Bytes}})
 		if d.ctx.Err() != nil {
 			return nil // shut down: the next leader reads the log
 		}
 		if r.Err == nil {
 			failpoint.Hit(failpoint.RaftAfter, failpoint.Int("epoch", int64(e.Ref.Epoch)))
-			if err := checkpoint.Mark(d.ctx, d.m.opts.Store, d.job.Pipeline, e.Ref); err != nil {
+			if err := d.m.objects().Mark(d.ctx, d.job.Pipeline, e.Ref); err != nil {
 				d.log.Warn("the epoch is complete, its marker is missing: it can be restored here, but not by its path", "epoch", e.Ref.Epoch, "err", err)
 			}
 		}

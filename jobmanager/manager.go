@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -39,9 +40,13 @@ type Options struct {
 // A Manager is a job manager that leads. The zero value is not usable.
 type Manager struct {
 	opts    Options
+	term    dataflow.Term // in which it was elected
 	machine *Replica
 	log     Log
 	down    control.Link
+	ctx     context.Context // done when it is closed
+	cancel  context.CancelFunc
+	jitter  jitter
 
 	mu struct {
 		sync.Mutex
@@ -114,9 +119,28 @@ func New(opts Options, replica *Replica, log Log, down control.Link) (*Manager, 
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{opts: opts, machine: replica, log: log, down: down}
+	now := uint64(opts.Clock.Now().UnixNano())
+	m := &Manager{opts: opts, jitter: jitter{r: rand.New(rand.NewPCG(now, log.Term()))}, term: dataflow.Term(log.Term()), machine: replica, log: log, down: down}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.mu.drivers = map[dataflow.JobID]*driver{}
 	return m, nil
+}
+
+// jitter spreads pauses.
+type jitter struct {
+	mu sync.Mutex
+	r  *rand.Rand // guarded by mu
+}
+
+func (j *jitter) next() float64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.r.Float64()
+}
+
+// objects is how checkpoints are read and written.
+func (m *Manager) objects() checkpoint.Objects {
+	return checkpoint.Objects{Store: m.opts.Store, Clock: m.opts.Clock, Jitter: m.jitter.next}
 }
 
 // Send takes a message from a task manager.
@@ -130,8 +154,15 @@ func (m *Manager) Send(msg control.Message) {
 	}
 }
 
-// Resume starts a driver for every job that is not over.
+// Resume takes the office, so that former leaders can decide nothing more, and starts
+// a driver for every job that is not over. It waits until the log takes entries.
 func (m *Manager) Resume() {
+	if r := m.append(m.ctx, fsm.Command{Lead: &fsm.Lead{}}); r.Err != nil {
+		if m.ctx.Err() == nil {
+			m.opts.Log.Error("this job manager does not lead", "term", m.term, "err", r.Err)
+		}
+		return
+	}
 	for _, j := range m.machine.jobs() {
 		if !j.Phase.Terminal() {
 			m.start(j)
@@ -157,7 +188,7 @@ func (m *Manager) start(j *fsm.Job) {
 
 // append applies a command, trying again while the log is without a leader.
 func (m *Manager) append(ctx context.Context, c fsm.Command) fsm.Result {
-	c.At = m.opts.Clock.Now().UnixMicro()
+	c.At, c.Term = m.opts.Clock.Now().UnixMicro(), m.term
 	entry, err := json.Marshal(c)
 	if err != nil {
 		return fsm.Result{Err: fmt.Errorf("jobmanager: command: %w", err)}
@@ -238,7 +269,7 @@ func (m *Manager) Submit(ctx context.Context, s Submission) (dataflow.JobID, err
 // restorePoint returns the manifest that a submission would start from, if any.
 func (m *Manager) restorePoint(ctx context.Context, s Submission) (*checkpoint.Manifest, *checkpoint.Ref, error) {
 	if s.Restore != "" {
-		man, ref, err := checkpoint.LoadPath(ctx, m.opts.Store, s.Restore)
+		man, ref, err := m.objects().LoadPath(ctx, s.Restore)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -257,7 +288,7 @@ func (m *Manager) restorePoint(ctx context.Context, s Submission) (*checkpoint.M
 		return nil, nil, fmt.Errorf("pipeline %q was drained at epoch %d, all its sources ended: start under another --name, or restore a savepoint with --restore", s.Pipeline, p.Completed)
 	}
 	ref := p.Latest().Ref
-	man, err := checkpoint.Load(ctx, m.opts.Store, ref)
+	man, err := m.objects().Load(ctx, ref)
 	return man, &ref, err
 }
 
@@ -389,6 +420,7 @@ func (m *Manager) Suspend(ctx context.Context) error {
 // Close stops the drivers without touching their jobs: a later Manager resumes
 // them from their last complete epoch.
 func (m *Manager) Close() {
+	m.cancel()
 	m.mu.Lock()
 	m.mu.closed = true
 	for _, d := range m.mu.drivers {

@@ -18,14 +18,14 @@ import (
 func (d *driver) restore() (control.Deploy, error) {
 	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.job.Pipeline)
 	msg := control.Deploy{
-		To: control.To{Job: d.id, Attempt: j.Attempt}, Pipeline: j.Pipeline, Term: dataflow.Term(d.m.log.Term()), Pack: j.Pack, Params: j.Params,
+		To: control.To{Job: d.id, Attempt: j.Attempt}, Pipeline: j.Pipeline, Term: d.m.term, Pack: j.Pack, Params: j.Params,
 		Settings: j.Settings, Plan: j.Plan, States: p.States, Subtasks: j.Plan.Subtasks(), LastEpoch: p.Epoch,
 	}
 	ref := restoreRef(j, p, d.avoid)
 	if ref == nil {
 		return msg, nil
 	}
-	man, err := checkpoint.Load(d.ctx, d.m.opts.Store, *ref)
+	man, err := d.m.objects().Load(d.ctx, *ref)
 	if err != nil {
 		return msg, err
 	}
@@ -70,7 +70,7 @@ func (d *driver) unfinished() ([]checkpoint.Unfinished, error) {
 		if rec.Finished || rec.Epoch > ref.Epoch {
 			continue
 		}
-		man, err := checkpoint.Load(d.ctx, d.m.opts.Store, rec.Ref)
+		man, err := d.m.objects().Load(d.ctx, rec.Ref)
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +94,7 @@ func (d *driver) passOver() error {
 	if i < 1 {
 		return fmt.Errorf("there is no checkpoint before epoch %d to fall back to", ref.Epoch)
 	}
-	man, err := checkpoint.Load(d.ctx, d.m.opts.Store, *ref)
+	man, err := d.m.objects().Load(d.ctx, *ref)
 	if err != nil && objstore.Retryable(err) {
 		return nil // the restart meets the object again, when the store answers
 	}

@@ -25,7 +25,7 @@ func (d *driver) retain() {
 	if retain == 0 {
 		retain = 2
 	}
-	_, drop := checkpoint.Keep(refs, retain, func(e dataflow.Epoch) bool { return done[e] }, 0)
+	_, drop := checkpoint.Keep(refs, retain, func(e dataflow.Epoch) bool { return done[e] })
 	if len(drop) >= dropAtOnce {
 		d.beside(func() func() {
 			var gone []dataflow.Epoch
@@ -71,7 +71,7 @@ func (d *driver) sweep(ctx context.Context, cut time.Time) error {
 	p := d.m.machine.pipeline(d.job.Pipeline)
 	var kept []*checkpoint.Manifest
 	for _, rec := range p.Epochs {
-		man, err := checkpoint.Load(ctx, d.m.opts.Store, rec.Ref)
+		man, err := d.m.objects().Load(ctx, rec.Ref)
 		if err != nil {
 			return err // what it names is unknown: keep everything
 		}

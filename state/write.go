@@ -47,9 +47,6 @@ func (s *Store) WriteEpoch(ctx context.Context, epoch dataflow.Epoch, frozen []s
 	s.mu.Unlock()
 
 	frozen = slices.DeleteFunc(slices.Clone(frozen), func(f spi.Frozen) bool { return f == nil })
-	if len(frozen) > 0 {
-		failpoint.Hit(failpoint.PartFrozen, failpoint.Int("epoch", int64(epoch)))
-	}
 	stats, err := s.writeRun(ctx, run, frozen, owned)
 	if err != nil {
 		run.abort()

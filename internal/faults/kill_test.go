@@ -26,7 +26,7 @@ type plan struct {
 // hitsPerEpoch is about how often an epoch of the job under test passes a point, so
 // that a kill can be aimed at an epoch that is not the first.
 var hitsPerEpoch = map[failpoint.Point]int{
-	failpoint.OffsetsSnapshotted: 2, failpoint.PartFrozen: 6, failpoint.PartWritten: 2, failpoint.DeltaFilesClosed: 2, failpoint.KafkaPrepared: 2,
+	failpoint.OffsetsSnapshotted: 2, failpoint.PartFrozen: 4, failpoint.PartWritten: 2, failpoint.DeltaFilesClosed: 2, failpoint.KafkaPrepared: 2,
 	failpoint.KafkaBeforeEndTxn: 2, failpoint.KafkaAfterEndTxn: 2,
 }
 

@@ -29,6 +29,7 @@ type manager struct {
 	s       *sim
 	p       *proc
 	machine *fsm.Machine
+	term    dataflow.Term
 	inbox   []any
 	slow    []func() (then func()) // blocking calls, one after the other
 
@@ -68,7 +69,7 @@ const pipelineName = "sim"
 // newManager is a job manager that has read the log.
 func (s *sim) newManager() *manager {
 	s.starts++
-	m := &manager{s: s, p: &proc{s: s, name: fmt.Sprintf("manager-%d", s.starts), fuse: -1}, machine: fsm.New(), backoff: backoffMin, since: s.now}
+	m := &manager{s: s, term: dataflow.Term(s.starts), p: &proc{s: s, name: fmt.Sprintf("manager-%d", s.starts), fuse: -1}, machine: fsm.New(), backoff: backoffMin, since: s.now}
 	cut := s.r.IntN(len(s.log.entries) + 1)
 	for i, b := range s.log.entries {
 		if i == cut { // what a snapshot keeps must be everything
@@ -105,7 +106,7 @@ func (m *manager) send(msg control.Message) {
 // append adds an entry to the log; where an answer is lost it is added again.
 func (m *manager) append(c fsm.Command) fsm.Result {
 	m.p.touch()
-	c.At = m.s.now
+	c.At, c.Term = m.s.now, m.term
 	b, err := json.Marshal(c)
 	if err != nil {
 		panic(err)
@@ -283,7 +284,7 @@ func (m *manager) restore() (control.Deploy, error) {
 	if latest == nil {
 		return msg, nil
 	}
-	man, err := checkpoint.Load(m.s.ctx, m.disk(), latest.Ref)
+	man, err := checkpoint.Objects{Store: m.disk()}.Load(m.s.ctx, latest.Ref)
 	if err != nil {
 		return msg, err
 	}
@@ -322,7 +323,7 @@ func (m *manager) unfinished() (out []checkpoint.Unfinished, err error) {
 		if rec.Finished {
 			continue
 		}
-		man, err := checkpoint.Load(m.s.ctx, m.disk(), rec.Ref)
+		man, err := checkpoint.Objects{Store: m.disk()}.Load(m.s.ctx, rec.Ref)
 		if err != nil {
 			return nil, err
 		}
@@ -393,17 +394,17 @@ func (m *manager) publish(e checkpoint.PublishManifest) {
 		Epoch: e.Epoch, Kind: e.Kind, TimeMicros: e.Opened.UnixMicro(), Plan: m.job.Plan, States: m.pipeline().States, Parts: e.Parts,
 	}
 	m.beside(func() func() {
-		ref, err := checkpoint.Publish(m.s.ctx, m.disk(), man)
+		ref, err := checkpoint.Objects{Store: m.disk()}.Publish(m.s.ctx, man)
 		return m.back(checkpoint.Published{Epoch: e.Epoch, Ref: ref, Err: err})
 	})
 }
 
 func (m *manager) complete(e checkpoint.RecordComplete) {
 	m.beside(func() func() {
-		r := m.append(fsm.Command{Complete: &fsm.CompleteEpoch{Job: m.job.ID, Attempt: e.Attempt, Ref: e.Ref}})
+		r := m.append(fsm.Command{Complete: &fsm.CompleteEpoch{Job: m.job.ID, Attempt: e.Attempt, Ref: e.Ref, Bytes: e.Bytes}})
 		if r.Err == nil {
 			m.s.stats.Completed++
-			if err := checkpoint.Mark(m.s.ctx, m.disk(), pipelineName, e.Ref); err != nil {
+			if err := (checkpoint.Objects{Store: m.disk()}).Mark(m.s.ctx, pipelineName, e.Ref); err != nil {
 				m.s.tracef("marker: %v", err)
 			}
 		}
@@ -420,7 +421,7 @@ func (m *manager) retain() {
 		refs = append(refs, rec.Ref)
 		done[rec.Epoch] = rec.Finished
 	}
-	_, drop := checkpoint.Keep(refs, m.s.shape.retain, func(e dataflow.Epoch) bool { return done[e] }, 0)
+	_, drop := checkpoint.Keep(refs, m.s.shape.retain, func(e dataflow.Epoch) bool { return done[e] })
 	sweep := m.s.now-m.swept > m.s.shape.lease
 	if len(drop) < 4 && !sweep {
 		return
@@ -450,7 +451,7 @@ func (m *manager) sweep(cut time.Time) error {
 	}
 	var kept []*checkpoint.Manifest
 	for _, rec := range p.Epochs {
-		man, err := checkpoint.Load(m.s.ctx, m.disk(), rec.Ref)
+		man, err := checkpoint.Objects{Store: m.disk()}.Load(m.s.ctx, rec.Ref)
 		if err != nil {
 			return err
 		}

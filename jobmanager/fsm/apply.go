@@ -12,11 +12,16 @@ import (
 
 // ErrStale reports a command of an attempt or term that is over. Its sender must
 // stop what it was doing.
-var ErrStale = errors.New("fsm: attempt is over")
+var ErrStale = errors.New("fsm: attempt or term is over")
 
-// A Command is one entry of the log. Exactly one field is set.
+// A Command is one entry of the log. Exactly one field besides At and Term is set.
 type Command struct {
-	At       int64          `json:"at_us"` // the proposer's clock, for records only
+	At int64 `json:"at_us"` // the proposer's clock, for records only
+	// Term is the term in which the proposer was elected, not that of the entry: a
+	// leader that lost its office and won it again must not go on where it was. An
+	// entry of a term before the newest that was applied is refused.
+	Term     dataflow.Term  `json:"term,omitempty"`
+	Lead     *Lead          `json:"lead,omitempty"`
 	Submit   *Submit        `json:"submit,omitempty"`
 	Phase    *SetPhase      `json:"phase,omitempty"`
 	Attempt  *NewAttempt    `json:"attempt,omitempty"`
@@ -32,6 +37,9 @@ type Command struct {
 
 // The commands.
 type (
+	// Lead is a new leader's first word: what leaders before it propose is refused
+	// from here on.
+	Lead struct{}
 	// Submit adds a job; the answer is its id.
 	Submit struct {
 		Job Job `json:"job"` // ID, Phase, Attempt are ignored
@@ -56,7 +64,8 @@ type (
 		Job     dataflow.JobID   `json:"job"`
 		Attempt dataflow.Attempt `json:"attempt"`
 	}
-	// CompleteEpoch makes an epoch complete. It may be applied again.
+	// CompleteEpoch makes an epoch complete, if it is of the newest term and attempt.
+	// It may be applied again.
 	CompleteEpoch struct {
 		Job     dataflow.JobID   `json:"job"`
 		Attempt dataflow.Attempt `json:"attempt"`
@@ -115,7 +124,20 @@ func (m *Machine) ApplyBytes(b []byte) Result {
 
 // Apply changes the state by one command. A refused command changes nothing.
 func (m *Machine) Apply(c Command) Result {
+	if c.Term != 0 && c.Term < m.s.Term {
+		return Result{Err: fmt.Errorf("a job manager of term %d leads, this is of term %d: %w", m.s.Term, c.Term, ErrStale)}
+	}
+	r := m.apply(c)
+	if r.Err == nil {
+		m.s.Term = max(m.s.Term, c.Term)
+	}
+	return r
+}
+
+func (m *Machine) apply(c Command) Result {
 	switch {
+	case c.Lead != nil:
+		return Result{}
 	case c.Submit != nil:
 		return m.submit(c.At, c.Submit)
 	case c.Phase != nil:
@@ -125,7 +147,7 @@ func (m *Machine) Apply(c Command) Result {
 	case c.Open != nil:
 		return m.open(c.Open)
 	case c.Complete != nil:
-		return m.complete(c.At, c.Complete)
+		return m.complete(c.At, c.Term, c.Complete)
 	case c.Finish != nil:
 		return m.finish(c.Finish)
 	case c.Schemas != nil:
@@ -262,7 +284,10 @@ func (m *Machine) open(c *OpenEpoch) Result {
 	return Result{Job: j.ID, Attempt: j.Attempt, Epoch: p.Epoch}
 }
 
-func (m *Machine) complete(at int64, c *CompleteEpoch) Result {
+func (m *Machine) complete(at int64, term dataflow.Term, c *CompleteEpoch) Result {
+	if term == 0 {
+		return Result{Err: fmt.Errorf("the entry that completes epoch %d names no term", c.Ref.Epoch)}
+	}
 	j, err := m.live(c.Job, c.Attempt)
 	if err != nil {
 		return Result{Err: err}
@@ -277,7 +302,7 @@ func (m *Machine) complete(at int64, c *CompleteEpoch) Result {
 	if c.Ref.Epoch > p.Epoch {
 		return Result{Err: fmt.Errorf("epoch %d was never opened; the last is %d", c.Ref.Epoch, p.Epoch)}
 	}
-	p.Epochs = append(p.Epochs, EpochRecord{Ref: c.Ref, At: at, Bytes: c.Bytes})
+	p.Epochs = append(p.Epochs, EpochRecord{Ref: c.Ref, Term: term, At: at, Bytes: c.Bytes})
 	p.Completed = c.Ref.Epoch
 	return Result{Job: j.ID, Epoch: c.Ref.Epoch}
 }

@@ -28,8 +28,8 @@ func randomCommand(r *rand.Rand, p dataflow.Plan) Command {
 	job := dataflow.JobID([]string{"job-000001", "job-000002", "job-000003", "job-000009"}[r.IntN(4)])
 	pipe := dataflow.Pipeline([]string{"a", "b"}[r.IntN(2)])
 	attempt, epoch := dataflow.Attempt(r.IntN(4)), dataflow.Epoch(r.IntN(20))
-	c := Command{At: r.Int64N(1e6)}
-	switch r.IntN(10) {
+	c := Command{At: r.Int64N(1e6), Term: dataflow.Term(1 + r.IntN(2)*r.IntN(4))}
+	switch r.IntN(11) {
 	case 0:
 		c.Submit = &Submit{Job: Job{Pipeline: pipe, Plan: p}}
 	case 1:
@@ -44,6 +44,8 @@ func randomCommand(r *rand.Rand, p dataflow.Plan) Command {
 		c.Finish = &FinishEpoch{Pipeline: pipe, Epoch: epoch}
 	case 8:
 		c.Drop = &DropEpochs{Pipeline: pipe, Epochs: []dataflow.Epoch{epoch, epoch + 1}}
+	case 10:
+		c.Lead = &Lead{}
 	case 9:
 		c.Forget = &ForgetEpochs{Pipeline: pipe, Epochs: []dataflow.Epoch{epoch}}
 	}
@@ -105,6 +107,7 @@ func TestRefusals(t *testing.T) {
 	p := plan(t, 128)
 	must := func(c Command) Result {
 		t.Helper()
+		c.Term = 3
 		r := m.Apply(c)
 		if r.Err != nil {
 			t.Fatal(r.Err)
@@ -115,17 +118,21 @@ func TestRefusals(t *testing.T) {
 	must(Command{Attempt: &NewAttempt{Job: job}})
 	must(Command{Attempt: &NewAttempt{Job: job, Restart: true}})
 	must(Command{Open: &OpenEpoch{Job: job, Attempt: 2}})
+	must(Command{Open: &OpenEpoch{Job: job, Attempt: 2}})
 	must(Command{Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 1, Hash: "x"}}})
 	for _, tt := range []struct {
 		name  string
 		c     Command
 		stale bool
 	}{
+		{"completion by a leader of a former term", Command{Term: 2, Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 2}}}, true},
+		{"an attempt begun by a leader of a former term", Command{Term: 2, Attempt: &NewAttempt{Job: job}}, true},
+		{"completion that names no term", Command{Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 2}}}, false},
 		{"a second live job of a pipeline", Command{Submit: &Submit{Job: Job{Pipeline: "a", Plan: p}}}, false},
 		{"an epoch of an attempt that is over", Command{Open: &OpenEpoch{Job: job, Attempt: 1}}, true},
-		{"completion by an attempt that is over", Command{Complete: &CompleteEpoch{Job: job, Attempt: 1, Ref: checkpoint.Ref{Epoch: 2}}}, true},
-		{"completion of an epoch never opened", Command{Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 9}}}, false},
-		{"completion with another manifest", Command{Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 1, Hash: "y"}}}, true},
+		{"completion by an attempt that is over", Command{Term: 3, Complete: &CompleteEpoch{Job: job, Attempt: 1, Ref: checkpoint.Ref{Epoch: 2}}}, true},
+		{"completion of an epoch never opened", Command{Term: 3, Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 9}}}, false},
+		{"completion with another manifest", Command{Term: 3, Complete: &CompleteEpoch{Job: job, Attempt: 2, Ref: checkpoint.Ref{Epoch: 1, Hash: "y"}}}, true},
 		{"finishing an epoch that is not complete", Command{Finish: &FinishEpoch{Pipeline: "a", Epoch: 7}}, false},
 		{"an unknown job", Command{Attempt: &NewAttempt{Job: "job-x"}}, false},
 		{"an empty command", Command{}, false},
@@ -153,5 +160,28 @@ func TestRefusals(t *testing.T) {
 	must(Command{Phase: &SetPhase{Job: job, Phase: Canceled}})
 	if r := m.Apply(Command{Submit: &Submit{Job: Job{Pipeline: "a", Plan: other}}}); r.Err == nil {
 		t.Error("a pipeline changed its number of key groups")
+	}
+}
+
+// A leader that lost its office cannot complete an epoch once another has spoken,
+// though its attempt is the newest.
+func TestDeposedLeaderCompletesNothing(t *testing.T) {
+	m := New()
+	job := m.Apply(Command{Term: 4, Submit: &Submit{Job: Job{Pipeline: "a", Plan: plan(t, 8)}}}).Job
+	m.Apply(Command{Term: 4, Attempt: &NewAttempt{Job: job}})
+	m.Apply(Command{Term: 4, Open: &OpenEpoch{Job: job, Attempt: 1}})
+	if r := m.Apply(Command{Term: 6, Lead: &Lead{}}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	late := Command{Term: 4, Complete: &CompleteEpoch{Job: job, Attempt: 1, Ref: checkpoint.Ref{Epoch: 1, Hash: "h"}, Bytes: 7}}
+	if r := m.Apply(late); !errors.Is(r.Err, ErrStale) {
+		t.Errorf("the leader of term 4 completes an epoch in term 6: %v", r.Err)
+	}
+	late.Term = 6
+	if r := m.Apply(late); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	if got := m.Pipeline("a").Latest(); got.Term != 6 || got.Bytes != 7 {
+		t.Errorf("the record is %+v", got)
 	}
 }

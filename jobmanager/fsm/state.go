@@ -66,9 +66,10 @@ type Job struct {
 // An EpochRecord is a completed epoch.
 type EpochRecord struct {
 	checkpoint.Ref
-	Finished bool  `json:"finished"`
-	At       int64 `json:"at_us"`
-	Bytes    int64 `json:"data_bytes"`
+	Term     dataflow.Term `json:"term,omitempty"` // of the leader that completed it
+	Finished bool          `json:"finished"`
+	At       int64         `json:"at_us"`
+	Bytes    int64         `json:"data_bytes"` // of all files that its parts name
 }
 
 // A Pipeline is what outlives its jobs: epochs, attempts, state numbers.
@@ -99,6 +100,7 @@ type State struct {
 	Jobs      map[dataflow.JobID]*Job         `json:"jobs"`
 	Pipelines map[dataflow.Pipeline]*Pipeline `json:"pipelines"`
 	NextJob   int                             `json:"next_job"`
+	Term      dataflow.Term                   `json:"term,omitempty"` // newest of an applied entry
 }
 
 // A Machine applies commands to a State.

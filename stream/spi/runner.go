@@ -135,7 +135,8 @@ type Router interface {
 	// Route appends rows of in from index from on to out, one batch per receiver,
 	// and sets their hashes if the edge is keyed. Receiver i takes at most room[i]
 	// more rows: Route stops at the first row whose receiver has none and returns
-	// the rows consumed. owner maps a key group to its receiver.
+	// the rows consumed. owner maps a key group to its receiver. A batch of which rows
+	// are left is not changed before it, or a copy of them, is given to Route again.
 	Route(in Batch, from int, owner []int32, room []int, out []Batch) (consumed int)
 }
 

@@ -100,9 +100,9 @@ func (d *dest[T]) open(o *Rows[T]) {
 }
 
 // resolve makes hashes and receivers of rows [from, Len) of in, unless the last
-// Route of the same batch left them.
+// Route, which stopped there, left them.
 func (r *hashRouter[T, K]) resolve(in *Rows[T], from int, owner []int32) {
-	if from > 0 && r.in == in && r.next == from && r.first+len(r.to) == len(in.Values) {
+	if len(r.to) > 0 && r.in == in && r.next == from && r.first+len(r.to) == len(in.Values) {
 		return
 	}
 	n := len(in.Values) - from

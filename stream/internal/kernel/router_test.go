@@ -162,3 +162,34 @@ func benchRouter(b *testing.B, r spi.Router, receivers int) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1024, "ns/row")
 }
+
+// A batch that finds no room is hashed once, however often it is offered again, and
+// another one in the same container anew.
+func TestBlockedBatchIsHashedOnce(t *testing.T) {
+	hashed := 0
+	hash, err := HasherOf[string]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := NewHashRouter(func(r routed) string { return r.Key }, func(k string) uint32 { hashed++; return hash(k) })
+	in, out := NewRows[routed](0), []spi.Batch{r.NewBatch(0)}
+	owner := make([]int32, 16)
+	for round := range 3 {
+		in.Reset()
+		for i := range 10 {
+			in.Add(routed{Key: fmt.Sprint(round, i)}, 0)
+		}
+		from := 0
+		for _, room := range []int{0, 0, 0, 4, 0, 0, 6} {
+			from += r.Route(in, from, owner, []int{room}, out)
+		}
+		if want := 10 * (round + 1); from != 10 || hashed != want || out[0].Len() != want {
+			t.Fatalf("round %d: %d rows went, %d were hashed, %d arrived", round, from, hashed, out[0].Len())
+		}
+		for i, h := range out[0].(*Rows[routed]).Meta.Hashes[10*round:] {
+			if h != hash(in.Values[i].Key) {
+				t.Errorf("round %d row %d has the hash of another key", round, i)
+			}
+		}
+	}
+}
