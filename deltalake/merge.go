@@ -113,7 +113,7 @@ func collect(source iter.Seq2[*Batch, error], limit int64) (*Batch, error) {
 			return nil, errors.New("deltalake: the batches of a source have different schemas")
 		}
 		all.Gather(b, allRows(b.Len))
-		if size := all.bytes(); size > limit {
+		if size := all.Bytes(); size > limit {
 			return nil, fmt.Errorf("deltalake: a merge source of more than %d bytes does not fit in memory; merge it in parts", limit)
 		}
 	}

@@ -160,7 +160,7 @@ func (t *Table) compact(ctx context.Context, s *Snapshot, bin []*AddFile, o Opti
 			}
 			rest.Gather(b, live)
 			if all != nil {
-				if size := all.bytes(); size > t.opts.Memory*4 {
+				if size := all.Bytes(); size > t.opts.Memory*4 {
 					return fmt.Errorf("deltalake: a partition of more than %d bytes cannot be ordered in memory; narrow it with Where or give TableOptions.Memory more", size)
 				}
 				return nil
@@ -188,8 +188,8 @@ func (t *Table) compact(ctx context.Context, s *Snapshot, bin []*AddFile, o Opti
 	return adds, nil
 }
 
-// bytes estimates the memory of a batch.
-func (b *Batch) bytes() int64 {
+// Bytes returns roughly the memory that the rows of a batch take.
+func (b *Batch) Bytes() int64 {
 	n := int64(0)
 	for _, c := range b.Columns {
 		n += c.bytes()

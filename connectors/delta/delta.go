@@ -85,8 +85,10 @@ func TargetFileSize(bytes int64) Option {
 }
 
 // CommitEvery sets how long rows may wait before they are committed, so that files
-// are not small: rows are committed with the first checkpoint after that time; by
-// default with every one. Option commit_interval.
+// are not small: a file stays open over checkpoints, and rows are committed with the
+// first checkpoint after that time, or when there are enough of them for a file of the
+// target size; by default with every checkpoint. Rows that wait are written twice, for
+// a checkpoint must hold them. Option commit_interval.
 func CommitEvery(interval time.Duration) Option { return set("commit_interval", interval.String()) }
 
 // Name sets the table's name in its metadata, for people. Option table_name.
@@ -103,6 +105,11 @@ func Compression(name string) Option { return set("compression", name) }
 // MaxOpenFiles bounds the data files, one per partition value, that a subtask has
 // open at once. Option max_open_files.
 func MaxOpenFiles(n int) Option { return set("max_open_files", strconv.Itoa(n)) }
+
+// WriteBuffer bounds the rows, in bytes, that a subtask keeps in memory until the
+// files of their partitions are written: the more, the fewer and larger the files of a
+// table with many partitions; 64 MiB by default. Option write_buffer.
+func WriteBuffer(bytes int64) Option { return set("write_buffer", strconv.FormatInt(bytes, 10)) }
 
 // AutoCompact says whether the sink merges the table's small files in the background,
 // by commits that change no rows. It does, unless this or the table's property

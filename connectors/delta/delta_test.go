@@ -16,11 +16,11 @@ import (
 func TestTable(t *testing.T) {
 	sink := delta.Table("gold/x", delta.PartitionBy("day", "kind"), delta.MergeSchema(), delta.TargetFileSize(1<<20),
 		delta.CommitEvery(time.Minute), delta.Name("x"), delta.Description("all x"),
-		delta.Properties(map[string]string{"delta.appendOnly": "true"}), delta.Compression("zstd"), delta.MaxOpenFiles(3), delta.AutoCompact(false), delta.CompactMinFiles(5))
+		delta.Properties(map[string]string{"delta.appendOnly": "true"}), delta.Compression("zstd"), delta.MaxOpenFiles(3), delta.AutoCompact(false), delta.CompactMinFiles(5), delta.WriteBuffer(1<<20))
 	want := map[string]string{
 		"path": "gold/x", "partition_by": "day,kind", "merge_schema": "true", "target_file_size": "1048576",
 		"commit_interval": "1m0s", "table_name": "x", "table_description": "all x", "delta.appendOnly": "true",
-		"compression": "zstd", "max_open_files": "3", "auto_compact": "false", "compact_min_files": "5",
+		"compression": "zstd", "max_open_files": "3", "auto_compact": "false", "compact_min_files": "5", "write_buffer": "1048576",
 	}
 	if sink.Err != nil || sink.Kind != "delta" || !maps.Equal(sink.Options, want) {
 		t.Errorf("got %v (%v), want %v", sink.Options, sink.Err, want)

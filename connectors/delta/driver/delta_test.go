@@ -226,7 +226,7 @@ func upTo(from, to int) (out []int) {
 func TestPartitions(t *testing.T) {
 	for _, open := range []string{"32", "2", "1"} {
 		s := newStage(t)
-		e := env[purchase](s, 0, 1, "partition_by", "day", "max_open_files", open)
+		e := env[purchase](s, 0, 1, "partition_by", "day", "max_open_files", open, "write_buffer", "64KiB")
 		w, c := s.writer(e, nil), s.committer(e)
 		want := purchases(0, 5000)
 		for i := 0; i < len(want); i += 700 {
@@ -276,6 +276,9 @@ func TestRandomHistory(t *testing.T) {
 			}
 			if rnd.IntN(2) == 0 {
 				h.options = append(h.options, "compact_min_files", "2")
+			}
+			if rnd.IntN(2) == 0 {
+				h.options = append(h.options, "max_open_files", "2", "write_buffer", "64KiB", "target_file_size", "4KiB")
 			}
 			for range 6 {
 				h.run(1+rnd.IntN(4), rnd.IntN(2) == 0, false)
@@ -411,26 +414,37 @@ func TestTwoJobs(t *testing.T) {
 	}
 }
 
-// Files are rolled at their target size and held back for the commit interval.
+// Files are rolled at their target size and stay open for the commit interval.
 func TestFileSizeAndInterval(t *testing.T) {
 	s := newStage(t)
 	e := env[purchase](s, 0, 1, "target_file_size", "64KiB", "commit_interval", "10s", "compression", "none")
 	w, c := s.writer(e, nil), s.committer(e)
 	s.now = 1
-	write(s, w, purchases(0, 30000)...)
+	write(s, w, purchases(0, 30)...)
 	h, state := s.prepare(w, 0, 1)
 	if len(h) != 0 || len(state) == 0 {
 		t.Fatalf("the first epoch handed over %d handles", len(h))
 	}
 	s.now += 10e6
 	restored := s.writer(e, map[int][]byte{0: state}) // a restart keeps what is held
-	write(s, restored, purchases(30000, 30010)...)
+	write(s, restored, purchases(30, 40)...)
 	h, state = s.prepare(restored, 0, 2)
 	if len(h) != 1 || len(state) != 0 {
 		t.Fatalf("after the interval: %d handles, state %s", len(h), state)
 	}
 	s.commit(c, 2, h)
-	if got := s.ids(); !slices.Equal(got, upTo(0, 30010)) {
+	if got := s.ids(); !slices.Equal(got, upTo(0, 40)) {
+		t.Errorf("%d rows", len(got))
+	}
+	// Enough rows for a file are not held back.
+	write(s, restored, purchases(40, 30000)...)
+	h, _ = s.prepare(restored, 0, 3)
+	more, state := s.prepare(restored, 0, 4)
+	if h = append(h, more...); len(h) == 0 || len(state) != 0 {
+		t.Fatalf("a full file waits: %d handles, state %s", len(h), state)
+	}
+	s.commit(c, 4, h)
+	if got := s.ids(); !slices.Equal(got, upTo(0, 30000)) {
 		t.Errorf("%d rows", len(got))
 	}
 	if n := s.snapshot().NumFiles(); n < 5 {

@@ -1,10 +1,9 @@
 // Package driver implements the delta connector: a sink that appends rows to a
 // Delta table, exactly once.
 //
-// A writer copies rows out of batches into column vectors by address, one batch
-// per set of partition values, and hands them to one goroutine per subtask that
-// encodes Parquet. Prepare closes the files and hands over the actions that would
-// add them. The committer of the sink adds all files of an epoch in one commit
+// A writer copies rows out of batches into column vectors by address, sorted by
+// partition, and hands them to one goroutine per subtask that encodes Parquet.
+// Prepare closes the files and hands over the actions that would add them. The committer of the sink adds all files of an epoch in one commit
 // with txn(appId = pipeline/sink, version = epoch), which makes it idempotent.
 //
 // A table that gets files with every epoch would drown in small ones, so a compactor

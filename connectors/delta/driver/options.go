@@ -28,6 +28,7 @@ func options() []option.Option {
 		{Name: "table_description"},
 		{Name: "compression", Type: option.Choice, Choices: []string{"snappy", "zstd", "none"}},
 		{Name: "max_open_files", Type: option.Whole, Min: 1},
+		{Name: "write_buffer", Type: option.Size, Min: 64 << 10},
 		{Name: "auto_compact", Type: option.Switch},
 		{Name: "compact_min_files", Type: option.Whole, Min: 2},
 	}
@@ -45,6 +46,7 @@ type config struct {
 	description string
 	compression deltalake.Compression
 	openFiles   int
+	buffer      int64 // bytes of rows that wait in memory for the files of partitions
 	compact     bool
 	compactSet  bool // compact was declared: the table's property does not matter
 	minFiles    int
@@ -78,6 +80,7 @@ func read(c dataflow.Connector, settings map[string]string) (*config, error) {
 		name:        o.Text("table_name", ""),
 		description: o.Text("table_description", ""),
 		openFiles:   int(o.Whole("max_open_files", 32)),
+		buffer:      o.Size("write_buffer", 64<<20),
 		compact:     o.Switch("auto_compact", true),
 		compactSet:  o.Has("auto_compact"),
 		minFiles:    int(o.Whole("compact_min_files", 10)),

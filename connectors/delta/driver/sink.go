@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/weirstream/weir/dataflow"
@@ -142,15 +145,20 @@ type writer struct {
 	index   []int32 // 0, 1, 2, ...
 	ctx     context.Context
 
-	held  []*deltalake.AddFile // durable, waiting for commit_interval; owned by the filer after Start
-	since int64                // processing time at which rows began to wait; 0: none do
+	held   []*deltalake.AddFile // closed, waiting for commit_interval; owned by the filer after Start
+	enough atomic.Bool          // more waiting would not make files larger
+	since  int64                // processing time at which rows began to wait; 0: none do
+	late   bool                 // the next Prepare is due: rows have gone without a tail
 }
 
 // writerState is what a writer keeps in the checkpoint.
 type writerState struct {
-	Held  []*deltalake.AddFile `json:"held,omitempty"` // files that wait for commit_interval
+	Held  []*deltalake.AddFile `json:"held,omitempty"` // hold the rows that wait for commit_interval: closed files, and tails of open ones
 	Since int64                `json:"since,omitempty"`
 }
+
+// heldFiles is how many files a writer's state holds at most, or nearly.
+const heldFiles = 1000
 
 // files is a commit handle.
 type files struct {
@@ -182,6 +190,9 @@ func (s Sink) OpenWriter(ctx context.Context, env spi.Env, restored map[int][]by
 		w.whole = &part{values: map[string]*string{}}
 	}
 	if err := w.restore(restored); err != nil {
+		return nil, err
+	}
+	if err := w.present(ctx, o.table.Store()); err != nil {
 		return nil, err
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
@@ -222,6 +233,27 @@ func (w *writer) restore(restored map[int][]byte) error {
 	return nil
 }
 
+// present refuses to go on from files that are gone: to commit them would break the
+// table.
+func (w *writer) present(ctx context.Context, store deltalake.Store) error {
+	var bytes int64
+	for _, a := range w.held {
+		path, err := url.PathUnescape(a.Path)
+		if err == nil {
+			_, err = store.Stat(ctx, path)
+		}
+		if errors.Is(err, deltalake.ErrNotFound) {
+			return fmt.Errorf("%s: table %q: the restored checkpoint holds rows that wait in %s, and that file is gone (a vacuum may have removed it): restore another checkpoint", who, w.cfg.path, a.Path)
+		}
+		if err != nil {
+			return explain(w.cfg, err)
+		}
+		bytes += a.Size
+	}
+	w.enough.Store(bytes >= w.cfg.fileSize || len(w.held) >= heldFiles)
+	return nil
+}
+
 // Start has nothing to wait for.
 func (w *writer) Start(context.Context) error { return nil }
 
@@ -254,7 +286,6 @@ func (w *writer) run(b spi.Batch, from, n int) error {
 	if w.split == nil {
 		return w.copy(w.whole, &rows)
 	}
-	w.split.tick++
 	touched := w.touched[:0]
 	for i := range n {
 		p, err := w.split.find(rows.row(i))
@@ -268,18 +299,37 @@ func (w *writer) run(b spi.Batch, from, n int) error {
 	}
 	w.touched = touched
 	for _, p := range touched {
-		p.used = w.split.tick
-		rows.at = p.rows
-		if err := w.copy(p, &rows); err != nil {
+		if err := w.take(p, &rows); err != nil {
 			return err
 		}
-		p.rows = p.rows[:0]
 	}
-	for len(w.split.parts) > w.cfg.openFiles {
-		p := w.split.oldest()
-		w.flush(p)
-		w.filer.send(command{part: p})
-		w.split.forget(p)
+	if w.split.waiting() > w.cfg.buffer {
+		tail := w.wantsTail()
+		w.spill(w.split.waiting()-w.cfg.buffer/2, command{tail: tail})
+	}
+	return nil
+}
+
+// take lets the rows of one part wait.
+func (w *writer) take(p *part, rows *rowsAt) error {
+	rows.at = p.rows
+	defer func() { p.rows = p.rows[:0] }()
+	if p.batch != nil || len(rows.at) >= ownRows {
+		err := w.copy(p, rows)
+		w.split.counted(p)
+		return err
+	}
+	if w.split.mixed == nil {
+		w.split.mixed = w.filer.batch()
+	}
+	for i, fill := range w.fillers {
+		if err := fill(w.split.mixed.Columns[i], rows); err != nil {
+			return err
+		}
+	}
+	w.split.mixed.Len += len(rows.at)
+	for range rows.at {
+		w.split.owners = append(w.split.owners, p)
 	}
 	return nil
 }
@@ -299,52 +349,98 @@ func (w *writer) copy(p *part, rows *rowsAt) error {
 	}
 	p.batch.Len += len(rows.at)
 	if large || p.batch.Len >= batchRows {
-		w.flush(p)
+		w.flush(command{part: p, tail: w.wantsTail()})
 	}
 	return nil
 }
 
-// flush hands a part's rows to the filer.
-func (w *writer) flush(p *part) {
-	if p.batch != nil && p.batch.Len > 0 {
-		w.filer.send(command{part: p, batch: p.batch})
-		p.batch = nil
+// wantsTail tells whether rows that go to a file now need a tail, for the file may
+// outlive the epoch.
+func (w *writer) wantsTail() bool {
+	tail := !w.due(false)
+	w.late = w.late || !tail
+	return tail
+}
+
+// spill hands rows of about so many bytes to the filer, of parts with most of them.
+func (w *writer) spill(bytes int64, c command) {
+	parts, sizes := w.split.sort()
+	mixed := w.split.mixed
+	for len(parts) > 0 && bytes > 0 {
+		p := parts[0]
+		if len(p.rows) > 0 {
+			if p.batch == nil {
+				p.batch = w.filer.batch()
+			}
+			p.batch.Gather(mixed, p.rows)
+			p.rows = nil
+		}
+		c.part = p
+		w.flush(c)
+		bytes -= sizes[0]
+		parts, sizes = parts[1:], sizes[1:]
+	}
+	w.split.keep(parts)
+	w.split.tidy()
+}
+
+// flush hands a part's rows to the filer as the command says.
+func (w *writer) flush(c command) {
+	p := c.part
+	if p.batch == nil || p.batch.Len == 0 {
+		return
+	}
+	c.batch, p.batch = p.batch, nil
+	w.filer.send(c)
+	if w.split != nil {
+		w.split.counted(p)
 	}
 }
 
-// Prepare closes all files. Files are handed to the committer with the first
-// epoch after commit_interval, or with the last; until then they are kept in the
-// writer's state.
+// due tells whether the next Prepare is to hand everything over.
+func (w *writer) due(last bool) bool {
+	return last || w.cfg.interval == 0 || w.late || w.enough.Load() || w.since != 0 && w.env.Now()-w.since >= w.cfg.interval.Microseconds()
+}
+
+// Prepare makes the rows durable. With the first epoch after commit_interval, with
+// the last, and when there is enough for a file, all files are closed and handed to
+// the committer; until then files stay open, and the writer's state names what holds
+// their rows.
 func (w *writer) Prepare(epoch dataflow.Epoch, last bool, done func(spi.Prepared, error)) {
+	since, due := w.since, w.due(last)
 	if w.split == nil {
-		w.flush(w.whole)
+		w.flush(command{part: w.whole, tail: !due, seal: due})
 	} else {
-		for _, p := range w.split.parts {
-			w.flush(p)
-		}
+		w.spill(math.MaxInt64, command{tail: !due, seal: due})
 	}
-	since := w.since
-	due := last || w.cfg.interval == 0 || since != 0 && w.env.Now()-since >= w.cfg.interval.Microseconds()
 	if due {
-		w.since = 0
+		w.since, w.late = 0, false
+		w.enough.Store(false)
 	}
-	w.filer.send(command{answer: func(adds []*deltalake.AddFile, rows int64, err error) {
+	w.filer.send(command{seal: due, answer: func(r filed, err error) {
 		if err != nil {
 			done(spi.Prepared{}, err)
 			return
 		}
-		if rows > 0 {
-			failpoint.Hit(failpoint.DeltaFilesClosed, failpoint.Int("epoch", int64(epoch)), failpoint.Int("records", rows))
+		if r.rows > 0 {
+			failpoint.Hit(failpoint.DeltaFilesClosed, failpoint.Int("epoch", int64(epoch)), failpoint.Int("records", r.rows))
 		}
-		done(w.prepared(adds, due, since))
+		done(w.prepared(r, due, since))
 	}})
 }
 
 // prepared decides between handing over and holding back; it runs on the filer.
-func (w *writer) prepared(adds []*deltalake.AddFile, due bool, since int64) (p spi.Prepared, err error) {
-	w.held = append(w.held, adds...)
+func (w *writer) prepared(r filed, due bool, since int64) (p spi.Prepared, err error) {
+	w.held = append(w.held, r.adds...)
 	if !due {
-		p.Writer, err = json.Marshal(writerState{Held: w.held, Since: since})
+		bytes := int64(0)
+		for _, a := range w.held {
+			bytes += a.Size
+		}
+		if bytes >= w.cfg.fileSize || len(w.held)+len(r.tails) >= heldFiles {
+			w.enough.Store(true)
+		}
+		p.Writer, err = json.Marshal(writerState{Held: slices.Concat(w.held, r.tails), Since: since})
 		return p, err
 	}
 	if len(w.held) > 0 {
