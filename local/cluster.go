@@ -48,6 +48,7 @@ type Cluster struct {
 	log    *cluster.Log
 	store  objstore.Store
 	tm     *taskmanager.Manager
+	procs  *workers // of static packs
 	loader *loader
 }
 
@@ -106,11 +107,25 @@ func Start(ctx context.Context, opts Options) (c *Cluster, err error) {
 	if c.Jobs, err = jobmanager.New(jobmanager.Options{Store: c.store, Slots: opts.Slots, Log: opts.Log}, replica, c.log, down); err != nil {
 		return nil, err
 	}
-	var tm, jm control.Link = c.tm, c.Jobs
+	var jm control.Link = c.Jobs
+	if c.procs, err = c.newWorkers(up); err != nil {
+		return nil, err
+	}
+	var tm control.Link = c.procs
 	down.to.Store(&tm)
 	up.to.Store(&jm)
 	c.Jobs.Resume()
 	return c, nil
+}
+
+// newWorkers returns the way down to this process's task manager and to workers.
+func (c *Cluster) newWorkers(up control.Link) (*workers, error) {
+	dir := filepath.Join(c.opts.Dir, "workers")
+	if err := os.RemoveAll(dir); err != nil { // local state of workers that are gone
+		return nil, fmt.Errorf("local: %w", err)
+	}
+	return &workers{here: c.tm, up: up, exe: c.loader.executable, log: c.opts.Log, byJob: map[dataflow.JobID]*worker{},
+		config: workerConfig{Dir: dir, Checkpoints: c.opts.Checkpoints, Settings: c.opts.Settings, StateBudget: cmp.Or(c.opts.StateBudget, 512<<20)}}, nil
 }
 
 // Close stops everything without ending jobs: as after a kill, the next Start
@@ -119,6 +134,9 @@ func (c *Cluster) Close() error {
 	var errs []error
 	if c.Jobs != nil {
 		c.Jobs.Close()
+	}
+	if c.procs != nil {
+		c.procs.Close()
 	}
 	if c.tm != nil {
 		errs = append(errs, c.tm.Close())
@@ -161,17 +179,30 @@ func (c *Cluster) Run(ctx context.Context, r RunRequest) (dataflow.JobID, error)
 		}
 		s.PackHash, s.Pipeline = m.Sum, dataflow.Pipeline(cmp.Or(r.Name, m.Name))
 	}
-	job, err := c.loader.Load(s.Pack, r.Params)
+	exe, err := c.loader.executable(s.Pack)
 	if err != nil {
 		return "", err
 	}
-	if s.Graph, err = pack.Describe(job); err != nil {
-		return "", err
+	if exe != "" {
+		if s.Graph, err = pack.DescribeStatic(ctx, exe, r.Params); err != nil {
+			return "", err
+		}
+		s.CheckStates = func(old []dataflow.StateInfo) error {
+			return pack.CheckStatic(context.Background(), exe, r.Params, old)
+		}
+	} else {
+		job, err := c.loader.Load(s.Pack, r.Params)
+		if err != nil {
+			return "", err
+		}
+		if s.Graph, err = pack.Describe(job); err != nil {
+			return "", err
+		}
+		s.CheckStates = func(old []dataflow.StateInfo) error { return pack.CheckStates(job, old) }
 	}
 	if err := c.check(&s.Graph); err != nil {
 		return "", err
 	}
-	s.CheckStates = func(old []dataflow.StateInfo) error { return pack.CheckStates(job, old) }
 	return c.Jobs.Submit(ctx, s)
 }
 
@@ -258,6 +289,14 @@ func (c *Cluster) Wait(ctx context.Context, every time.Duration, seen func([]job
 type loader struct {
 	jobs  map[string]Build
 	packs pack.Loader
+}
+
+// executable returns the file of a static pack, "" for what Load takes.
+func (l *loader) executable(name string) (string, error) {
+	if l.jobs[name] != nil {
+		return "", nil
+	}
+	return l.packs.Executable(name)
 }
 
 func (l *loader) Load(name string, params map[string]string) (spi.Job, error) {

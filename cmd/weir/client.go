@@ -106,7 +106,7 @@ func (c *client) runCommand() *cobra.Command {
 			if err := parsePairs("parameter", append(params, args[1:]...), req.Params); err != nil {
 				return err
 			}
-			path, remove, err := packOf(cmd.Context(), args[0])
+			path, remove, err := packOf(cmd.Context(), cmd.ErrOrStderr(), args[0])
 			if err != nil {
 				return err
 			}
@@ -185,17 +185,13 @@ func (c *client) awaitRunning(ctx context.Context, id string) error {
 }
 
 // packOf returns the path of a pack, building it where a folder is named.
-func packOf(ctx context.Context, arg string) (path string, remove func(), err error) {
+func packOf(ctx context.Context, said io.Writer, arg string) (path string, remove func(), err error) {
 	st, err := os.Stat(arg)
 	if err != nil {
 		return "", nil, fmt.Errorf("job %s: %w: name a pack (.wj) or the folder of a job", arg, err)
 	}
 	if !st.IsDir() {
 		return arg, func() {}, nil
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return "", nil, err
 	}
 	tmp, err := os.CreateTemp("", "*"+pack.Suffix)
 	if err != nil {
@@ -205,11 +201,12 @@ func packOf(ctx context.Context, arg string) (path string, remove func(), err er
 	if err := tmp.Close(); err != nil {
 		return "", nil, err
 	}
-	path, err = pack.Build(ctx, pack.BuildOptions{Dir: arg, Out: tmp.Name(), Weir: []string{self, inspectPlugin}})
+	built, err := buildPack(ctx, said, pack.BuildOptions{Dir: arg, Out: tmp.Name()})
 	if err != nil {
 		remove()
+		return "", nil, err
 	}
-	return path, remove, err
+	return built.Path, remove, nil
 }
 
 func (c *client) listCommand() *cobra.Command {

@@ -223,11 +223,6 @@ func (d *dev) pack(ctx context.Context, job string) (string, error) {
 	if !st.IsDir() {
 		return job, nil
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	d.out.linef("building %s", job)
 	dir := filepath.Join(d.opts.dir, "built")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
@@ -236,7 +231,11 @@ func (d *dev) pack(ctx context.Context, job string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return pack.Build(ctx, pack.BuildOptions{Dir: job, Out: filepath.Join(dir, filepath.Base(abs)+pack.Suffix), Weir: []string{self, inspectPlugin}})
+	built, err := buildPack(ctx, d.out.out, pack.BuildOptions{Dir: job, Out: filepath.Join(dir, filepath.Base(abs)+pack.Suffix)})
+	if err != nil {
+		return "", err
+	}
+	return built.Path, nil
 }
 
 // watch shows the status until the user or the end of the input stops it.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -12,43 +11,16 @@ import (
 	"github.com/weirstream/weir/jobmanager"
 )
 
-// A status writes one line that redraws itself on a terminal, and a plain line
-// every five seconds elsewhere.
-type status struct {
-	out   io.Writer
-	tty   bool
-	drawn bool
-	last  time.Time
-}
+// A status shows the jobs of a weir dev.
+type status struct{ *progress }
 
-func newStatus(out io.Writer) *status {
-	f, ok := out.(*os.File)
-	if !ok {
-		return &status{out: out}
-	}
-	st, err := f.Stat()
-	return &status{out: out, tty: err == nil && st.Mode()&os.ModeCharDevice != 0}
-}
-
-// linef writes a line that stays.
-func (s *status) linef(format string, args ...any) {
-	s.wipe()
-	fmt.Fprintf(s.out, format+"\n", args...)
-}
-
-func (s *status) wipe() {
-	if s.drawn {
-		fmt.Fprint(s.out, "\r\x1b[K")
-		s.drawn = false
-	}
-}
+func newStatus(out io.Writer) *status { return &status{newProgress(out, 5*time.Second)} }
 
 func (s *status) show(started time.Time, infos []jobmanager.Info, counts *load.Counts) {
 	now := time.Now()
-	if !s.tty && now.Sub(s.last) < 5*time.Second {
+	if !s.due(now) {
 		return
 	}
-	s.last = now
 	var parts []string
 	if n := counts.Checkouts.Load() + counts.Carts.Load(); n > 0 {
 		parts = append(parts, fmt.Sprintf("loaded %s", short(n)))
@@ -58,17 +30,7 @@ func (s *status) show(started time.Time, infos []jobmanager.Info, counts *load.C
 			parts = append(parts, jobStatus(i))
 		}
 	}
-	text := fmt.Sprintf("%4.0fs  %s", now.Sub(started).Seconds(), strings.Join(parts, "  |  "))
-	if !s.tty {
-		fmt.Fprintln(s.out, text)
-		return
-	}
-	s.wipe()
-	if len(text) > 200 {
-		text = text[:200]
-	}
-	fmt.Fprint(s.out, text)
-	s.drawn = true
+	s.progress.show(now, fmt.Sprintf("%4.0fs  %s", now.Sub(started).Seconds(), strings.Join(parts, "  |  ")))
 }
 
 func jobStatus(i jobmanager.Info) string {

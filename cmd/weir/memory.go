@@ -1,20 +1,6 @@
 package main
 
-import (
-	"os"
-	"runtime/debug"
-)
+import "github.com/weirstream/weir/local"
 
-// tuneMemory lets the collector use what the state budget leaves: it works little
-// while memory is there and hard before the budget plus 512 MiB is reached. Pebble's
-// block cache, an eighth of the budget, is C memory that the collector does not see.
-// GOGC and GOMEMLIMIT, where set, rule.
-func tuneMemory(stateBudget int64) {
-	const working = 240 << 20 // batches, file buffers, the rest of the process
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(stateBudget - stateBudget/8 + working)
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
-	}
-}
+// tuneMemory is for the commands that run tasks in this process.
+func tuneMemory(stateBudget int64) { local.TuneMemory(stateBudget) }

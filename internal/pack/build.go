@@ -1,18 +1,11 @@
 package pack
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -20,113 +13,213 @@ import (
 
 // BuildOptions configures Build. A zero field means its default.
 type BuildOptions struct {
-	Dir  string   // folder of the job's package; required
-	Out  string   // pack to write; the package's name + ".wj" in the working folder
-	Name string   // default pipeline; the package's name
-	Weir []string // command that runs this weir's Inspect on a plugin file: the scratch process; required
-	Log  io.Writer
+	Dir        string            // folder of the job's package; required
+	Out        string            // pack to write; the package's name + ".wj" in the working folder
+	Name       string            // default pipeline; the package's name
+	Params     map[string]string // that Build is called with for the manifest; a job may demand some
+	WeirSource string            // weir's source tree; the one that the job's go.mod leads to, or the one around this executable
+	Fix        bool              // pin modules that clash to weir's versions; where that does not build, make a static pack
+	Static     bool              // make a static pack: job and worker as one executable
+	Host       *debug.BuildInfo  // of the weir that will load the plugin; this process's
+	Weir       []string          // command that runs Inspect(FILE, OUT): the scratch process; required
+	Step       func(step string) // told what is being done; may be nil
 }
 
-// goPackage is what `go list` tells.
-type goPackage struct {
-	Dir        string
-	ImportPath string
-	Name       string
-	GoFiles    []string
-	EmbedFiles []string
-	Standard   bool
-	Module     *struct{ Path, Version, Dir, GoVersion string }
+// A Built says what Build made.
+type Built struct {
+	Path     string  `json:"pack"`
+	Name     string  `json:"name"`
+	Kind     string  `json:"kind"`               // KindPlugin or KindStatic
+	Pinned   []Clash `json:"pinned,omitempty"`   // what Fix pinned
+	Fallback string  `json:"fallback,omitempty"` // why the pack is static though a plugin was asked for
 }
 
-// Build makes a pack of the job in opts.Dir and returns its path.
-func Build(ctx context.Context, opts BuildOptions) (path string, err error) {
-	if _, err := exec.LookPath("go"); err != nil {
-		return "", errors.New("weir build needs the Go toolchain: install Go and put it on the PATH")
+// Build makes a pack of the job in opts.Dir. Modules that the job and weir would
+// link in different versions are a *ClashError.
+func Build(ctx context.Context, opts BuildOptions) (built *Built, err error) {
+	if opts.Host == nil {
+		if opts.Host, err = hostInfo(); err != nil {
+			return nil, err
+		}
 	}
-	deps, job, err := list(ctx, opts.Dir)
+	if opts.Step == nil {
+		opts.Step = func(string) {}
+	}
+	opts.Step("looking at the job")
+	tools, err := newToolchain(ctx, opts.Host)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	if job.Name == "main" {
-		return "", fmt.Errorf("%s is package main: a job is an ordinary package that exports Build", job.ImportPath)
+	if !opts.Static {
+		if err := tools.canPlugin(ctx); err != nil {
+			return nil, err
+		}
 	}
-	name := opts.Name
-	if name == "" {
-		name = job.Name
+	job, err := findJob(ctx, tools, opts.Dir)
+	if err != nil {
+		return nil, err
 	}
-	out := opts.Out
-	if out == "" {
-		out = name + Suffix
+	built = &Built{Name: opts.Name, Path: opts.Out, Kind: KindPlugin}
+	if built.Name == "" {
+		built.Name = job.Name
+	}
+	if built.Path == "" {
+		built.Path = built.Name + Suffix
+	}
+	if st, err := os.Stat(filepath.Dir(built.Path)); err != nil || !st.IsDir() {
+		return nil, fmt.Errorf("pack: the folder of %s is not there: make it, or name another file with --output", built.Path)
 	}
 	tmp, err := os.MkdirTemp("", "weir-build-")
 	if err != nil {
-		return "", err
+		return nil, fmt.Errorf("pack: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
-	so := filepath.Join(tmp, pluginName)
-	if err := compile(ctx, tmp, so, job, deps); err != nil {
-		return "", err
-	}
-	m, err := inspect(ctx, opts.Weir, so)
+	b := &builder{opts: opts, tools: tools, job: job, tmp: tmp, built: built}
+	file, deps, err := b.compile(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	m.Version, m.Name, m.Package, m.Go, m.Modules = 1, name, job.ImportPath, runtime.Version(), modules(deps)
-	if m.Sum, err = sumOf(so); err != nil {
-		return "", err
+	opts.Step("loading it once in a scratch process")
+	m, err := b.inspect(ctx, file)
+	if err != nil {
+		return nil, err
 	}
-	return out, write(out, m, so)
+	m.Version, m.Kind, m.Name, m.Package, m.Go, m.Modules = 1, built.Kind, built.Name, job.ImportPath, tools.version, modules(deps)
+	if m.Sum, err = sumOf(file); err != nil {
+		return nil, err
+	}
+	return built, write(built.Path, m, file)
 }
 
-// list returns the job's package and everything it imports.
-func list(ctx context.Context, dir string) (deps []goPackage, job goPackage, err error) {
-	out, err := run(ctx, dir, "go", "list", "-deps", "-json=Dir,ImportPath,Name,GoFiles,EmbedFiles,Standard,Module", ".")
-	if err != nil {
-		return nil, job, fmt.Errorf("%s is not a Go package that builds: %w", dir, err)
+// findJob returns the package in dir, which must export Build.
+func findJob(ctx context.Context, tools *toolchain, dir string) (job goPackage, err error) {
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return job, fmt.Errorf("pack: %s is not a folder: name the folder of a job's package", dir)
 	}
-	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
-		var p goPackage
-		if err := dec.Decode(&p); err == io.EOF {
-			break
-		} else if err != nil {
-			return nil, job, fmt.Errorf("go list: %w", err)
+	out, err := tools.run(ctx, dir, "list", "-find", listFields, ".")
+	if err != nil {
+		if strings.Contains(err.Error(), "go.mod file not found") || strings.Contains(err.Error(), "outside main module") {
+			return job, fmt.Errorf("pack: %s is not in a Go module: run go mod init there", dir)
 		}
-		deps = append(deps, p)
+		return job, fmt.Errorf("pack: %s is not a Go package: %w", dir, err)
 	}
-	job = deps[len(deps)-1]
+	if err := decodeOne(out, &job); err != nil {
+		return job, err
+	}
 	if job.Module == nil {
-		return nil, job, fmt.Errorf("%s is not in a Go module: run go mod init there", dir)
+		return job, fmt.Errorf("pack: %s is not in a Go module: run go mod init there", dir)
 	}
-	return deps, job, nil
+	if job.Name == "main" {
+		return job, fmt.Errorf("pack: %s is package main: a job is an ordinary package that exports Build (a main that calls local.Main(job.Build) runs it on its own)", job.ImportPath)
+	}
+	return job, findBuild(job)
 }
 
-// compile links the plugin. Its main package lies, by an overlay, in a folder of
-// the job's module that is named by the content's hash: one process refuses two
-// plugins of one path, and must not confuse two versions.
-func compile(ctx context.Context, tmp, so string, job goPackage, deps []goPackage) error {
-	hash, err := contentHash(deps)
+// A builder is one call of Build.
+type builder struct {
+	opts  BuildOptions
+	tools *toolchain
+	job   goPackage
+	tmp   string
+	built *Built
+}
+
+// compile makes the plugin or the executable and returns its file and what it
+// links.
+func (b *builder) compile(ctx context.Context) (file string, deps []goPackage, err error) {
+	if b.opts.Static {
+		b.built.Kind = KindStatic
+		return b.static(ctx)
+	}
+	file, deps, err = b.plugin(ctx)
+	var clash *ClashError
+	if err == nil || !b.opts.Fix || !errors.As(err, &clash) && len(b.built.Pinned) == 0 || ctx.Err() != nil {
+		return file, deps, err
+	}
+	// What is pinned does not build, or not all can be pinned.
+	b.built.Kind, b.built.Pinned = KindStatic, nil
+	b.built.Fallback = strings.ReplaceAll(err.Error(), "\n", "; ")
+	b.opts.Step("no plugin can be made, a static pack is: " + b.built.Fallback)
+	return b.static(ctx)
+}
+
+func (b *builder) workspace(ctx context.Context, name string) (*workspace, error) {
+	dir := filepath.Join(b.tmp, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return newWorkspace(ctx, b.tools, dir, b.job, b.opts)
+}
+
+// maxPins bounds the rounds of pinning: each may uncover an older version that
+// something else asks for.
+const maxPins = 32
+
+func (b *builder) plugin(ctx context.Context) (so string, deps []goPackage, err error) {
+	w, err := b.workspace(ctx, "plugin")
 	if err != nil {
-		return err
+		return "", nil, err
 	}
-	src := fmt.Sprintf(mainSource, job.ImportPath)
-	mainFile := filepath.Join(tmp, "main.go")
-	folder := "weirjob_" + hash
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(job.Module.Dir, folder, "main.go"): mainFile}})
+	source := fmt.Sprintf(pluginMain, b.job.ImportPath)
+	for range maxPins {
+		var hash string
+		if deps, hash, err = w.list(ctx, source); err != nil {
+			return "", nil, fmt.Errorf("pack: what %s imports cannot be found: %w", b.job.ImportPath, err)
+		}
+		found := clashes(deps, b.opts.Host, w.tree)
+		if len(found) == 0 {
+			so = filepath.Join(b.tmp, pluginName)
+			b.opts.Step("compiling the plugin")
+			return so, deps, b.link(ctx, w, hash, source, "-buildmode=plugin", "-o", so)
+		}
+		if !b.opts.Fix {
+			return "", nil, &ClashError{Clashes: found}
+		}
+		ok, err := w.pin(ctx, found)
+		if err != nil {
+			return "", nil, err
+		}
+		if !ok {
+			return "", nil, &ClashError{Clashes: found}
+		}
+		for _, c := range found {
+			if !slices.ContainsFunc(b.built.Pinned, func(p Clash) bool { return p.Module == c.Module }) && c.pin != "" {
+				b.built.Pinned = append(b.built.Pinned, c)
+			}
+		}
+	}
+	return "", nil, &ClashError{Clashes: clashes(deps, b.opts.Host, w.tree)}
+}
+
+func (b *builder) static(ctx context.Context) (exe string, deps []goPackage, err error) {
+	w, err := b.workspace(ctx, "static")
 	if err != nil {
+		return "", nil, err
+	}
+	source := fmt.Sprintf(staticMain, b.job.ImportPath)
+	deps, hash, err := w.list(ctx, source)
+	if err != nil {
+		return "", nil, fmt.Errorf("pack: what %s imports cannot be found: %w", b.job.ImportPath, err)
+	}
+	if !b.tools.hasCompiler(ctx) {
+		b.tools.env = append(b.tools.env, "CGO_ENABLED=0")
+	}
+	exe = filepath.Join(b.tmp, executableName)
+	b.opts.Step("compiling job and worker as one executable")
+	return exe, deps, b.link(ctx, w, hash, source, "-o", exe)
+}
+
+func (b *builder) link(ctx context.Context, w *workspace, hash, source string, args ...string) error {
+	if err := w.generate(hash, source); err != nil {
 		return err
 	}
-	overlayFile := filepath.Join(tmp, "overlay.json")
-	if err := errors.Join(os.WriteFile(mainFile, []byte(src), 0o644), os.WriteFile(overlayFile, overlay, 0o644)); err != nil {
-		return err
-	}
-	args := append([]string{"build", "-buildmode=plugin", "-trimpath", "-overlay", overlayFile, "-o", so}, hostFlags()...)
-	if _, err := run(ctx, job.Module.Dir, "go", append(args, "./"+folder)...); err != nil {
-		return fmt.Errorf("the job does not build as a plugin: %w", err)
+	if _, err := w.run(ctx, slices.Concat([]string{"build"}, b.tools.flags, args, []string{"."})...); err != nil {
+		return fmt.Errorf("pack: %s does not compile:\n%w", b.job.ImportPath, err)
 	}
 	return nil
 }
 
-const mainSource = `// Code generated by weir build. DO NOT EDIT.
+const pluginMain = `// Code generated by weir build. DO NOT EDIT.
 
 package main
 
@@ -143,41 +236,18 @@ func Job(params map[string]string) (spi.Job, error) { return stream.Build(params
 func main() {}
 `
 
-// hostFlags returns the build flags of this binary that change the code of the
-// packages it shares with its plugins.
-func hostFlags() (flags []string) {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return nil
-	}
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "-race" && s.Value == "true":
-			flags = append(flags, "-race")
-		case s.Key == "-tags" || s.Key == "-gcflags":
-			flags = append(flags, s.Key+"="+s.Value)
-		}
-	}
-	return flags
-}
+const staticMain = `// Code generated by weir build. DO NOT EDIT.
 
-// contentHash covers every source file outside the standard library.
-func contentHash(deps []goPackage) (string, error) {
-	h := sha256.New()
-	for _, p := range deps {
-		if p.Standard {
-			continue
-		}
-		fmt.Fprintln(h, p.ImportPath)
-		for _, f := range slices.Concat(p.GoFiles, p.EmbedFiles) {
-			fmt.Fprintln(h, f)
-			if err := copyFile(h, filepath.Join(p.Dir, f)); err != nil {
-				return "", err
-			}
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil))[:16], nil
-}
+package main
+
+import (
+	job %q
+
+	"github.com/weirstream/weir/local"
+)
+
+func main() { local.Main(job.Build) }
+`
 
 // modules returns path@version of every module linked, sorted.
 func modules(deps []goPackage) (out []string) {
@@ -188,48 +258,4 @@ func modules(deps []goPackage) (out []string) {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// inspect loads the plugin in a scratch process, which answers with a Manifest.
-func inspect(ctx context.Context, weir []string, so string) (*Manifest, error) {
-	out, err := run(ctx, "", weir[0], append(slices.Clone(weir[1:]), so)...)
-	if err != nil {
-		return nil, fmt.Errorf("the job was built but does not load: %w", err)
-	}
-	m := new(Manifest)
-	if err := json.Unmarshal(out, m); err != nil {
-		return nil, fmt.Errorf("the scratch process answered nonsense: %w", err)
-	}
-	return m, nil
-}
-
-// Inspect is what the scratch process does: load a plugin, build its job without
-// parameters and write what is known of it.
-func Inspect(so string, w io.Writer) error {
-	build, err := openPlugin(so)
-	if err != nil {
-		return err
-	}
-	job, err := build(nil)
-	if err != nil {
-		return err
-	}
-	g, err := Describe(job)
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(w).Encode(&Manifest{Graph: g})
-}
-
-// run runs a command and returns its output; the error holds what it said.
-func run(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
-	if err := cmd.Run(); err != nil {
-		return nil, errors.New(strings.TrimSpace(said.String() + "\n" + err.Error()))
-	}
-	return out.Bytes(), nil
 }

@@ -23,21 +23,29 @@ import (
 // A Manifest says what is in a pack.
 type Manifest struct {
 	Version int            `json:"version"`
-	Name    string         `json:"name"`    // default pipeline
-	Package string         `json:"package"` // import path of the job
-	Go      string         `json:"go"`      // toolchain
-	Sum     string         `json:"sum"`     // SHA-256 of job.so, hex
-	Graph   dataflow.Graph `json:"graph"`   // as built without parameters
-	Modules []string       `json:"modules"` // path@version of what the plugin is linked with
+	Kind    string         `json:"kind,omitempty"` // KindPlugin or KindStatic; "" is a plugin
+	Name    string         `json:"name"`           // default pipeline
+	Package string         `json:"package"`        // import path of the job
+	Go      string         `json:"go"`             // toolchain
+	Sum     string         `json:"sum"`            // SHA-256 of job.so or job, hex
+	Graph   dataflow.Graph `json:"graph"`          // as built without parameters
+	Modules []string       `json:"modules"`        // path@version of what the plugin is linked with
 }
 
 // Suffix is the file name ending of a pack.
 const Suffix = ".wj"
 
+// Kinds of packs.
 const (
-	manifestName = "manifest.json"
-	pluginName   = "job.so"
-	symbol       = "Job"
+	KindPlugin = "plugin" // a Go plugin, which the weir that it was built for loads
+	KindStatic = "static" // an executable of job and worker, which depends on no weir's build
+)
+
+const (
+	manifestName   = "manifest.json"
+	pluginName     = "job.so"
+	executableName = "job"
+	symbol         = "Job"
 )
 
 // Open reads the manifest of the pack at path.
@@ -62,8 +70,16 @@ func Open(path string) (*Manifest, error) {
 	return m, nil
 }
 
-// write makes the pack at path from a plugin file.
-func write(path string, m *Manifest, so string) (err error) {
+// content returns the name of the pack's code.
+func (m *Manifest) content() string {
+	if m.Kind == KindStatic {
+		return executableName
+	}
+	return pluginName
+}
+
+// write makes the pack at path from a plugin or an executable.
+func write(path string, m *Manifest, file string) (err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".pack-*")
 	if err != nil {
 		return fmt.Errorf("pack: %w", err)
@@ -84,10 +100,10 @@ func write(path string, m *Manifest, so string) (err error) {
 		return err
 	}
 	// Stored, not deflated: packs are opened far more often than they are sent.
-	if w, err = z.CreateHeader(&zip.FileHeader{Name: pluginName, Method: zip.Store}); err != nil {
+	if w, err = z.CreateHeader(&zip.FileHeader{Name: m.content(), Method: zip.Store}); err != nil {
 		return err
 	}
-	if err := copyFile(w, so); err != nil {
+	if err := copyFile(w, file); err != nil {
 		return err
 	}
 	if err := errors.Join(z.Close(), tmp.Chmod(0o644)); err != nil {
@@ -144,14 +160,12 @@ func (l *Loader) open(path string, m *Manifest) (func(map[string]string) (spi.Jo
 	if f := l.opened[m.Sum]; f != nil {
 		return f, nil
 	}
+	if m.Kind == KindStatic {
+		return nil, fmt.Errorf("pack %s is static: it runs in a process of its own, not in this one", path)
+	}
 	so := filepath.Join(l.Dir, m.Sum+".so")
-	if sum, err := sumOf(so); err != nil || sum != m.Sum {
-		if err := unpack(path, so); err != nil {
-			return nil, fmt.Errorf("pack %s: %w", path, err)
-		}
-		if sum, err = sumOf(so); err != nil || sum != m.Sum {
-			return nil, fmt.Errorf("pack %s: its plugin has checksum %s, its manifest says %s: build it again", path, sum, m.Sum)
-		}
+	if err := unpack(path, m, so); err != nil {
+		return nil, err
 	}
 	f, err := openPlugin(so)
 	if err != nil {
@@ -164,21 +178,35 @@ func (l *Loader) open(path string, m *Manifest) (func(map[string]string) (spi.Jo
 	return f, nil
 }
 
-func unpack(path, so string) error {
+// unpack puts the pack's code into file, unless it is there, and checks it.
+func unpack(path string, m *Manifest, file string) error {
+	if sum, err := sumOf(file); err == nil && sum == m.Sum {
+		return nil
+	}
+	if err := extract(path, m.content(), file); err != nil {
+		return fmt.Errorf("pack %s: %w", path, err)
+	}
+	if sum, err := sumOf(file); err != nil || sum != m.Sum {
+		return fmt.Errorf("pack %s: its code has checksum %s, its manifest says %s: build it again", path, sum, m.Sum)
+	}
+	return nil
+}
+
+func extract(path, name, file string) error {
 	z, err := zip.OpenReader(path)
 	if err != nil {
 		return err
 	}
 	defer z.Close()
-	r, err := z.Open(pluginName)
+	r, err := z.Open(name)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	if err := os.MkdirAll(filepath.Dir(so), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(so), ".plugin-*")
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".code-*")
 	if err != nil {
 		return err
 	}
@@ -186,7 +214,7 @@ func unpack(path, so string) error {
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return errors.Join(err, os.Remove(tmp.Name()))
 	}
-	return os.Rename(tmp.Name(), so)
+	return os.Rename(tmp.Name(), file)
 }
 
 func openPlugin(so string) (func(map[string]string) (spi.Job, error), error) {
