@@ -470,7 +470,7 @@ func answer(r request, e dataflow.Epoch, key, reason string) []Effect {
 	if r.id == "" {
 		return nil
 	}
-	return []Effect{Answer{ID: r.id, Epoch: e, Key: key, Reason: reason}}
+	return []Effect{Answer{ID: r.id, Epoch: e, Kind: r.kind, Key: key, Reason: reason}}
 }
 
 func compareSubtasks(a, b dataflow.SubtaskID) int {

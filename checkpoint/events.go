@@ -188,6 +188,7 @@ type (
 	Answer struct {
 		ID     string
 		Epoch  dataflow.Epoch
+		Kind   Kind
 		Key    string
 		Reason string
 	}

@@ -47,6 +47,7 @@ type driver struct {
 	retryAt   time.Time
 	avoid     map[dataflow.Epoch]bool // corrupt, and allowed to be passed over
 
+	planned  bool // the next attempt was asked for: it is no restart
 	ready    bool
 	over     bool // the job is, or this driver's part in it
 	ending   *ending
@@ -73,6 +74,7 @@ type ending struct {
 	reason string
 	reply  chan answer
 	ref    checkpoint.Ref
+	plan   *dataflow.Plan // of the next attempt, if that changes
 }
 
 // What users ask for.
@@ -81,6 +83,10 @@ type (
 	askStop   struct {
 		drain, suspend bool
 		reply          chan answer
+	}
+	askRescale struct {
+		parallelism int
+		reply       chan answer
 	}
 	askEpoch struct {
 		kind  checkpoint.Kind
@@ -187,6 +193,8 @@ func (d *driver) handle(msg any) {
 		d.end(ending{phase: fsm.Canceled, reply: msg.reply})
 	case askStop:
 		d.askStop(msg)
+	case askRescale:
+		d.askRescale(msg)
 	case askEpoch:
 		d.request(msg.kind, false, msg.reply)
 	default:
@@ -214,7 +222,7 @@ func (d *driver) set(p fsm.Phase, reason string) {
 
 // deploy starts the next attempt from the newest complete epoch.
 func (d *driver) deploy() {
-	first := d.job.Attempt == 0 || d.job.Phase == fsm.Created || d.job.Phase == fsm.Suspended
+	first := d.planned || d.job.Attempt == 0 || d.job.Phase == fsm.Created || d.job.Phase == fsm.Suspended
 	r := d.m.append(d.ctx, fsm.Command{Attempt: &fsm.NewAttempt{Job: d.id, Restart: !first}})
 	if r.Err != nil {
 		if !errors.Is(r.Err, context.Canceled) {
@@ -225,7 +233,7 @@ func (d *driver) deploy() {
 	}
 	d.job = d.m.machine.job(d.id)
 	d.enter(deploying)
-	d.ready = false
+	d.ready, d.planned = false, false
 	d.view.reset()
 	attempt := r.Attempt
 	d.beside(func() func() {
@@ -322,6 +330,39 @@ func (d *driver) askStop(msg askStop) {
 	} else {
 		d.set(fsm.Stopping, "with a savepoint")
 	}
+	d.endBehind(kind, ending{phase: phase, reply: msg.reply}, func(err error) {
+		if msg.suspend {
+			d.end(ending{phase: phase, reply: msg.reply})
+			return
+		}
+		if d.stage == running {
+			d.set(fsm.Running, "")
+		}
+		msg.reply <- answer{err: errors.Join(errors.New("no savepoint was taken, the job goes on"), err)}
+	})
+}
+
+// askRescale stops at a checkpoint and goes on from it with another plan.
+func (d *driver) askRescale(msg askRescale) {
+	plan, err := dataflow.MakePlan(d.job.Graph, msg.parallelism, d.job.Plan.KeyGroups)
+	if err == nil {
+		err = d.m.fits(&plan)
+	}
+	if err == nil && d.stage != running {
+		err = fmt.Errorf("job %s is %s: only a running job can be rescaled", d.id, d.job.Phase)
+	}
+	if err != nil {
+		msg.reply <- answer{err: err}
+		return
+	}
+	d.endBehind(checkpoint.OnDemand, ending{phase: fsm.Restarting, reply: msg.reply, plan: &plan}, func(err error) {
+		msg.reply <- answer{err: errors.Join(errors.New("no checkpoint was taken, the job goes on as it was"), err)}
+	})
+}
+
+// endBehind asks for an epoch behind which nothing goes on, and ends the attempt with
+// it; failed is called instead if it is not taken.
+func (d *driver) endBehind(kind checkpoint.Kind, e ending, failed func(error)) {
 	inner := make(chan answer, 1)
 	d.request(kind, true, inner)
 	attempt := d.job.Attempt
@@ -329,17 +370,11 @@ func (d *driver) askStop(msg askStop) {
 		a := <-inner
 		d.inbox.Put(func() {
 			if a.err != nil || d.stage != running || attempt != d.job.Attempt {
-				if msg.suspend {
-					d.end(ending{phase: phase, reply: msg.reply})
-					return
-				}
-				if d.stage == running {
-					d.set(fsm.Running, "")
-				}
-				msg.reply <- answer{err: errors.Join(errors.New("no savepoint was taken, the job goes on"), a.err)}
+				failed(a.err)
 				return
 			}
-			d.endAt(a.ref, attempt, ending{phase: phase, reply: msg.reply, ref: a.ref})
+			e.ref = a.ref
+			d.endAt(a.ref, attempt, e)
 		})
 	}()
 }
@@ -353,7 +388,7 @@ func (d *driver) endAt(ref checkpoint.Ref, attempt dataflow.Attempt, e ending) {
 			d.end(e) // the next cluster commits it before it resumes
 			return
 		}
-		e.reply <- answer{err: fmt.Errorf("savepoint %d was taken (%s), but the job failed before its output was committed and goes on: %s", ref.Epoch, ref.Key, d.job.Reason)}
+		e.reply <- answer{err: fmt.Errorf("%s %d was taken (%s), but the job failed before its output was committed and goes on: %s", ref.Kind, ref.Epoch, ref.Key, d.job.Reason)}
 	case d.coord.Finished(ref.Epoch):
 		d.end(e)
 	default:
@@ -435,6 +470,14 @@ func (d *driver) stopped() {
 		return
 	}
 	d.ending = nil
+	if e.phase == fsm.Restarting && e.plan != nil {
+		d.set(fsm.Restarting, "")
+		r := d.m.append(d.ctx, fsm.Command{Rescale: &fsm.Rescale{Job: d.id, Plan: *e.plan}})
+		d.job = d.m.machine.job(d.id)
+		d.planned, d.retryAt = true, d.now()
+		e.reply <- answer{ref: e.ref, err: r.Err}
+		return
+	}
 	if e.phase == fsm.Restarting {
 		d.set(fsm.Restarting, e.reason)
 		d.retryAt = d.now().Add(d.backoff)

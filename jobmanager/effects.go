@@ -97,5 +97,5 @@ func (d *driver) answer(e checkpoint.Answer) {
 		reply <- answer{err: errors.New(e.Reason)}
 		return
 	}
-	reply <- answer{ref: checkpoint.Ref{Epoch: e.Epoch, Key: e.Key}}
+	reply <- answer{ref: checkpoint.Ref{Epoch: e.Epoch, Kind: e.Kind, Key: e.Key}}
 }

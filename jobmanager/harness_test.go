@@ -173,7 +173,7 @@ func testGraph() dataflow.Graph {
 }
 
 func (b *bench) submission() Submission {
-	return Submission{Pipeline: "p", Pack: "pack", Graph: testGraph(), Parallelism: 2, KeyGroups: 8,
+	return Submission{Pipeline: "p", Pack: "pack", Graph: testGraph(), Parallelism: 2, KeyGroups: 16,
 		Options: fsm.Options{Checkpoint: checkpoint.Options{Interval: time.Second, CommitTimeout: 20 * time.Second}}}
 }
 

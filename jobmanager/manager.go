@@ -236,10 +236,10 @@ func (m *Manager) Submit(ctx context.Context, s Submission) (dataflow.JobID, err
 	if err := s.Options.Checkpoint.Validate(); err != nil {
 		return "", err
 	}
-	if n := slotsOf(&plan); n > m.opts.Slots {
-		return "", fmt.Errorf("the job needs %d slots, the cluster has %d: lower the parallelism or add task managers", n, m.opts.Slots)
+	if err := m.fits(&plan); err != nil {
+		return "", err
 	}
-	j := fsm.Job{Pipeline: s.Pipeline, Pack: s.Pack, PackHash: s.PackHash, Params: s.Params, Settings: s.Settings, Plan: plan, Options: s.Options, SkipState: s.SkipState}
+	j := fsm.Job{Pipeline: s.Pipeline, Pack: s.Pack, PackHash: s.PackHash, Params: s.Params, Settings: s.Settings, Graph: s.Graph, Plan: plan, Options: s.Options, SkipState: s.SkipState}
 	var states []dataflow.StateInfo
 	from, ref, err := m.restorePoint(ctx, s)
 	if err != nil {
@@ -303,6 +303,14 @@ func checkRestore(man *checkpoint.Manifest, plan *dataflow.Plan, skip bool) erro
 	return nil
 }
 
+// fits refuses a plan that needs more slots than there are.
+func (m *Manager) fits(p *dataflow.Plan) error {
+	if n := slotsOf(p); n > m.opts.Slots {
+		return fmt.Errorf("the job needs %d slots, the cluster has %d: lower the parallelism or add task managers", n, m.opts.Slots)
+	}
+	return nil
+}
+
 // slotsOf returns how many slots a plan takes: one per subtask of its widest
 // chain, summed over slot groups.
 func slotsOf(p *dataflow.Plan) (n int) {
@@ -338,6 +346,12 @@ func (m *Manager) Cancel(ctx context.Context, id dataflow.JobID) error {
 // sources end first, all windows and timers fire, and the job finishes.
 func (m *Manager) Stop(ctx context.Context, id dataflow.JobID, drain bool) (checkpoint.Ref, error) {
 	return m.ask(ctx, id, func(reply chan answer) any { return askStop{drain: drain, reply: reply} })
+}
+
+// Rescale gives a running job another default parallelism: it stops at a checkpoint
+// and goes on from there. Operators whose parallelism the job fixes keep it.
+func (m *Manager) Rescale(ctx context.Context, id dataflow.JobID, parallelism int) (checkpoint.Ref, error) {
+	return m.ask(ctx, id, func(reply chan answer) any { return askRescale{parallelism: parallelism, reply: reply} })
 }
 
 // Checkpoint takes a checkpoint now, or a savepoint that retention never touches.

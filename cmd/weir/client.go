@@ -36,7 +36,7 @@ type client struct {
 func clientCommands() []*cobra.Command {
 	c := new(client)
 	cmds := []*cobra.Command{
-		c.runCommand(), c.listCommand(), c.infoCommand(), c.cancelCommand(), c.stopCommand(),
+		c.runCommand(), c.listCommand(), c.infoCommand(), c.cancelCommand(), c.stopCommand(), c.rescaleCommand(),
 		c.epochCommand("savepoint", "savepoints", "Take a savepoint, which is kept until it is disposed of"),
 		c.epochCommand("checkpoint", "checkpoints", "Take a checkpoint now"),
 	}
@@ -295,6 +295,24 @@ func (c *client) stopCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&drain, "drain", false, "end all input first: timers and windows fire, the job finishes")
+	return cmd
+}
+
+func (c *client) rescaleCommand() *cobra.Command {
+	var parallelism int
+	cmd := &cobra.Command{
+		Use: "rescale JOB | PIPELINE -p N", Short: "Give a running job another parallelism, from a checkpoint taken for it", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var s rest.Savepoint
+			if err := c.call(cmd.Context(), "PATCH", fmt.Sprintf("/jobs/%s/rescaling?parallelism=%d", url.PathEscape(args[0]), parallelism), nil, &s); err != nil {
+				return err
+			}
+			return c.print(s, func(w io.Writer) {
+				fmt.Fprintf(w, "%s goes on at parallelism %d from checkpoint %d\n", s.Job, parallelism, s.Epoch)
+			})
+		},
+	}
+	cmd.Flags().IntVarP(&parallelism, "parallelism", "p", 0, "default parallelism of operators from now on")
 	return cmd
 }
 

@@ -73,6 +73,30 @@ func TestSavepointRestoresAtAnotherParallelism(t *testing.T) {
 	}
 }
 
+// A running job is rescaled up and down, and every number stays counted once.
+func TestRescale(t *testing.T) {
+	python(t)
+	w := newWorld(t, 1009)
+	w.startFeed(2000, 0)
+	r := w.start()
+	for _, p := range []string{"5", "1", "3"} {
+		before := w.sink.distinct()
+		r.until("more numbers are in the topic", func() bool { return w.sink.distinct() > before+500 })
+		out, err := r.weir("rescale", pipeline, "-p", p)
+		if err != nil {
+			w.fatalf(r, "rescale to %s: %v", p, err)
+		}
+		t.Log(strings.TrimSpace(out))
+	}
+	if _, err := r.weir("rescale", pipeline, "-p", "60"); err == nil || !strings.Contains(err.Error(), "60 slots") {
+		t.Errorf("60 of 6 slots: %v", err)
+	}
+	n := w.finishFeed(true)
+	r.until("all numbers are in the topic", func() bool { return w.sink.distinct() >= n })
+	r.drain()
+	w.mustBeClean(n)
+}
+
 // A job whose state type gained, lost and widened fields goes on from the savepoint
 // of the version before; one whose type cannot read it is refused while that job
 // runs on.

@@ -49,6 +49,7 @@ type Job struct {
 	PackHash  string            `json:"pack_hash"`
 	Params    map[string]string `json:"params,omitempty"`
 	Settings  map[string]string `json:"settings,omitempty"`
+	Graph     dataflow.Graph    `json:"graph"` // as written: what a plan at another parallelism is made of
 	Plan      dataflow.Plan     `json:"plan"`
 	Options   Options           `json:"options"`
 	Phase     Phase             `json:"phase"`

@@ -71,6 +71,7 @@ func Handler(jobs *jobmanager.Manager, runner Runner, metrics http.Handler) http
 	mux.HandleFunc("POST /jobs", a.run)
 	mux.HandleFunc("PATCH /jobs/{id}", a.cancel)
 	mux.HandleFunc("POST /jobs/{id}/stop", a.stop)
+	mux.HandleFunc("PATCH /jobs/{id}/rescaling", a.rescale)
 	mux.HandleFunc("POST /jobs/{id}/savepoints", a.epoch(true))
 	mux.HandleFunc("POST /jobs/{id}/checkpoints", a.epoch(false))
 	mux.HandleFunc("DELETE /pipelines/{pipeline}/savepoints/{epoch}", a.dispose)
@@ -182,6 +183,20 @@ func (a *api) stop(w http.ResponseWriter, r *http.Request) {
 	var ref checkpoint.Ref
 	if err == nil {
 		ref, err = a.jobs.Stop(r.Context(), id, req.Drain)
+	}
+	answer(w, savepoint(id, ref), err)
+}
+
+func (a *api) rescale(w http.ResponseWriter, r *http.Request) {
+	id, err := a.id(r)
+	text := r.URL.Query().Get("parallelism")
+	p, perr := strconv.Atoi(text)
+	if err == nil && perr != nil {
+		err = errors.New("parallelism " + strconv.Quote(text) + " is not a number")
+	}
+	var ref checkpoint.Ref
+	if err == nil {
+		ref, err = a.jobs.Rescale(r.Context(), id, p)
 	}
 	answer(w, savepoint(id, ref), err)
 }
