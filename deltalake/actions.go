@@ -181,6 +181,7 @@ type CommitInfo struct {
 	UserMetadata        string            `json:"userMetadata,omitempty"`
 	EngineInfo          string            `json:"engineInfo,omitempty"`
 	TxnID               string            `json:"txnId,omitempty"`
+	Tags                map[string]string `json:"tags,omitempty"`
 }
 
 // UnmarshalJSON accepts what other writers put there: parameters and metrics
@@ -223,6 +224,7 @@ func (c *CommitInfo) UnmarshalJSON(data []byte) error {
 	take("txnId", &c.TxnID)
 	c.OperationParameters = texts("operationParameters")
 	c.OperationMetrics = texts("operationMetrics")
+	c.Tags = texts("tags")
 	return nil
 }
 

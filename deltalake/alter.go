@@ -20,6 +20,9 @@ func (t *Table) SetProperties(ctx context.Context, props map[string]*string) (*S
 		if strings.HasPrefix(k, "delta.constraints.") {
 			return nil, fmt.Errorf("deltalake: %s is a constraint; use AddConstraint or DropConstraint", k)
 		}
+		if err := keptProperty(k); err != nil {
+			return nil, err
+		}
 		if err := checkProperty(k, v); err != nil {
 			return nil, err
 		}
@@ -28,9 +31,6 @@ func (t *Table) SetProperties(ctx context.Context, props map[string]*string) (*S
 	return t.changeMetadata(ctx, "SET TBLPROPERTIES", params, func(m *Metadata) (*Metadata, error) {
 		c := m.clone()
 		for k, v := range props {
-			if k == "delta.columnMapping.maxColumnId" {
-				return nil, fmt.Errorf("deltalake: property %s is kept by the table itself", k)
-			}
 			if v == nil {
 				delete(c.Configuration, k)
 			} else {
@@ -112,6 +112,17 @@ func (m *Metadata) setSchema(s *Schema, maxID int32) error {
 	return nil
 }
 
+// keptProperty refuses properties that only the table's own operations may set.
+func keptProperty(k string) error {
+	switch k {
+	case "delta.columnMapping.maxColumnId", rowIDProperty, rowVersionProperty:
+		return fmt.Errorf("deltalake: property %s is kept by the table itself", k)
+	case "delta.rowTrackingSuspended":
+		return &UnsupportedError{"written", "suspended row tracking (delta.rowTrackingSuspended)"}
+	}
+	return nil
+}
+
 // checkProperty refuses values that would make the table unusable.
 func checkProperty(k string, v *string) error {
 	if v == nil {
@@ -121,7 +132,7 @@ func checkProperty(k string, v *string) error {
 		return fmt.Errorf("deltalake: property %s = %q is not %s", k, *v, want)
 	}
 	switch k {
-	case "delta.appendOnly", "delta.enableChangeDataFeed", "delta.enableDeletionVectors", "delta.enableInCommitTimestamps", "delta.enableTypeWidening",
+	case "delta.appendOnly", "delta.enableChangeDataFeed", "delta.enableDeletionVectors", "delta.enableInCommitTimestamps", "delta.enableTypeWidening", rowTrackingProperty,
 		"delta.enableExpiredLogCleanup", "delta.autoOptimize.autoCompact":
 		if *v != "true" && *v != "false" {
 			return bad("true or false")

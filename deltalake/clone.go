@@ -43,7 +43,17 @@ func (s *Snapshot) Clone(ctx context.Context, target Store, opts TableOptions) (
 	}
 	meta := s.metadata.clone()
 	c := Commit{Operation: "CLONE", Parameters: map[string]string{"source": root, "sourceVersion": fmt.Sprint(s.version), "isShallow": "true"},
-		Protocol: s.protocol, Metadata: meta, create: true}
+		Protocol: s.protocol, Metadata: meta, create: true, preserves: true}
+	mark, err := s.rowMark()
+	if err != nil {
+		return nil, err
+	}
+	c.rowsTaken = mark + 1
+	for _, name := range sortedKeys(s.domains) {
+		if name != rowTrackingDomain {
+			c.system = append(c.system, s.domains[name])
+		}
+	}
 	for _, a := range s.Files() {
 		n := *a
 		if n.Path, err = absolute(a.Path); err != nil {

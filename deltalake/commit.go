@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,8 +45,11 @@ type Commit struct {
 	// Reads are files of Base that were read, beside Filter.
 	Reads []*AddFile
 
-	create     bool // version 0 or nothing
-	rearranges bool // no row changes: optimize
+	create     bool  // version 0 or nothing
+	rearranges bool  // no row changes: optimize
+	preserves  bool  // rows that are updated or copied keep their ids
+	rowsTaken  int64 // row ids below it are in use, whatever the table's mark says
+	system     []DomainMetadata
 }
 
 // CommitResult says what became of a Commit.
@@ -125,7 +129,10 @@ func (t *Table) Commit(ctx context.Context, c Commit) (*CommitResult, error) {
 		if err := t.allowed(&c, latest); err != nil {
 			return nil, err
 		}
-		actions := t.commitActions(&c, latest, base, txnID, blind)
+		actions, err := t.commitActions(&c, latest, base, txnID, blind)
+		if err != nil {
+			return nil, err
+		}
 		data, err := encodeActions(actions)
 		if err != nil {
 			return nil, err
@@ -152,6 +159,11 @@ func (c *Commit) validate() error {
 			errs = append(errs, errors.New("deltalake: Commit.Adds holds a file without a path"))
 		}
 	}
+	for _, d := range c.Domains {
+		if strings.HasPrefix(d.Domain, "delta.") {
+			errs = append(errs, fmt.Errorf("deltalake: the metadata domain %q belongs to Delta itself", d.Domain))
+		}
+	}
 	if (len(c.Removes) > 0 || c.ReadAll || c.Filter != nil || len(c.Reads) > 0) && c.Base == nil {
 		errs = append(errs, errors.New("deltalake: a Commit that reads or removes needs the Base snapshot it read"))
 	}
@@ -170,6 +182,12 @@ func (t *Table) allowed(c *Commit, s *Snapshot) error {
 	if err := protocol.checkWrite(); err != nil {
 		return err
 	}
+	if err := protocol.checkRowTracking(meta); err != nil {
+		return err
+	}
+	if len(c.Domains)+len(c.system) > 0 && !protocol.hasWriter("domainMetadata") {
+		return errors.New("deltalake: the table has no metadata domains; set delta.feature.domainMetadata to supported first")
+	}
 	if strings.EqualFold(meta.Configuration["delta.appendOnly"], "true") && protocol.hasWriter("appendOnly") {
 		for _, r := range c.Removes {
 			if r.DataChange {
@@ -186,7 +204,7 @@ func (t *Table) allowed(c *Commit, s *Snapshot) error {
 }
 
 // commitActions builds the log lines of a try; commitInfo is first.
-func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, blind bool) []action {
+func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, blind bool) ([]action, error) {
 	now := t.opts.Now().UnixMilli()
 	info := &CommitInfo{
 		Timestamp: now, Operation: c.Operation, OperationParameters: c.Parameters, OperationMetrics: c.Metrics,
@@ -213,6 +231,17 @@ func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, b
 		ict := max(now, latest.ict+1)
 		info.InCommitTimestamp = &ict
 	}
+	protocol := latest.protocol
+	if c.Protocol != nil {
+		protocol = c.Protocol
+	}
+	adds, rowDomain, err := c.numberRows(latest, protocol)
+	if err != nil {
+		return nil, err
+	}
+	if meta.tracksRows() {
+		info.Tags = map[string]string{rowsPreserved: strconv.FormatBool(c.preserves || len(c.Removes) == 0)}
+	}
 	actions := []action{{CommitInfo: info}}
 	if c.Protocol != nil {
 		actions = append(actions, action{Protocol: c.Protocol})
@@ -226,16 +255,22 @@ func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, b
 	for i := range c.Domains {
 		actions = append(actions, action{Domain: &c.Domains[i]})
 	}
+	for i := range c.system {
+		actions = append(actions, action{Domain: &c.system[i]})
+	}
+	if rowDomain != nil {
+		actions = append(actions, action{Domain: rowDomain})
+	}
 	for _, r := range c.Removes {
 		actions = append(actions, action{Remove: r})
 	}
-	for _, a := range c.Adds {
+	for _, a := range adds {
 		actions = append(actions, action{Add: a})
 	}
 	for _, f := range c.Changes {
 		actions = append(actions, action{Change: f})
 	}
-	return actions
+	return actions, nil
 }
 
 // publish tries to write a version. It returns whether our commit is the one that
@@ -370,7 +405,7 @@ func (c *Commit) conflict(v int64, actions []action, latest *Snapshot, reads, re
 		case a.Txn != nil && a.Txn.AppID == c.AppID && c.AppID != "" && a.Txn.Version < c.AppVersion && c.Base != nil:
 			return &ConflictError{ConcurrentTransaction, v, fmt.Sprintf("recorded version %d of application %q", a.Txn.Version, a.Txn.AppID)}
 		case a.Domain != nil:
-			for _, d := range c.Domains {
+			for _, d := range append(c.Domains[:len(c.Domains):len(c.Domains)], c.system...) {
 				if d.Domain == a.Domain.Domain {
 					return &ConflictError{MetadataChanged, v, fmt.Sprintf("changed the metadata domain %q", d.Domain)}
 				}

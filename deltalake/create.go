@@ -32,6 +32,7 @@ func newMetadata(o *CreateOptions, now time.Time) (*Metadata, *Protocol, error) 
 	}
 	conf := map[string]string{}
 	for k, v := range o.Properties {
+		errs = append(errs, checkProperty(k, &v), keptProperty(k))
 		conf[k] = v
 	}
 	schema := o.Schema
@@ -46,6 +47,9 @@ func newMetadata(o *CreateOptions, now time.Time) (*Metadata, *Protocol, error) 
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, nil, fmt.Errorf("deltalake: create table: %w", err)
+	}
+	if strings.EqualFold(conf[rowTrackingProperty], "true") {
+		(&Metadata{Configuration: conf}).nameRowColumns()
 	}
 	text, err := schema.MarshalJSON()
 	if err != nil {
@@ -145,6 +149,7 @@ func neededProtocol(schema *Schema, conf map[string]string, p *Protocol) (*Proto
 		}
 	}
 	schemaFeatures(schema.Fields, add)
+	add(slices.Contains(need, "rowTracking") || slices.Contains(need, "clustering"), "domainMetadata")
 	sort.Strings(need)
 	need = slices.Compact(need)
 	for _, f := range need {

@@ -203,6 +203,9 @@ func (t *Table) changeMetadata(ctx context.Context, op string, params map[string
 		if p != s.protocol {
 			c.Protocol = p
 		}
+		if err := s.trackRows(&c); err != nil {
+			return nil, err
+		}
 		r, err := t.Commit(ctx, c)
 		var conflict *ConflictError
 		if err == nil {

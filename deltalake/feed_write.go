@@ -3,6 +3,7 @@ package deltalake
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 // feedWriter writes the files of the change data feed: the table's columns and
@@ -35,13 +36,13 @@ func newFeedWriter(ctx context.Context, t *Table, s *Snapshot, opts WriteOptions
 	return &feedWriter{w: w, schema: spec.schema, spec: &spec}
 }
 
-// write adds the rows of a batch with the table's columns.
+// write adds the rows of a batch, whose first columns are the table's.
 func (f *feedWriter) write(b *Batch, kind string) error {
 	v := NewVector(Of(KindString))
 	for range b.Len {
 		v.AppendString(kind)
 	}
-	return f.w.Write(&Batch{Schema: f.schema, Len: b.Len, Columns: append(append([]*Vector{}, b.Columns...), v)})
+	return f.w.Write(&Batch{Schema: f.schema, Len: b.Len, Columns: append(slices.Clone(b.Columns[:len(f.schema.Fields)-1]), v)})
 }
 
 func (f *feedWriter) close() ([]*ChangeFile, error) {

@@ -24,6 +24,7 @@ type FileSpec struct {
 	indexed   int     // leaf columns with statistics; -1 all
 	statsCols []string
 	meta      *Metadata
+	hidden    [2]string // of a tracked spec: the columns of row ids and versions
 }
 
 // NewFileSpec derives the spec from a table's metadata.
@@ -75,6 +76,9 @@ func (s *FileSpec) PartitionFields() []Field { return s.partition }
 func (s *FileSpec) wantsStats() func(string) bool {
 	seen := 0
 	return func(name string) bool {
+		if name == s.hidden[0] || name == s.hidden[1] {
+			return false
+		}
 		if s.statsCols != nil {
 			for _, c := range s.statsCols {
 				if strings.EqualFold(c, name) || len(name) > len(c) && strings.EqualFold(name[:len(c)+1], c+".") {

@@ -76,14 +76,14 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	t.Run("write to an unknown writer feature", func(t *testing.T) {
-		store := putLog(t, map[int64]string{0: proto(`{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["rowTracking"]}`)})
+		store := putLog(t, map[int64]string{0: proto(`{"minReaderVersion":1,"minWriterVersion":7,"writerFeatures":["icebergCompatV1"]}`)})
 		tbl, err := Open(ctx, store, TableOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var unsupported *UnsupportedError
-		if _, err := tbl.Commit(ctx, Commit{}); !errors.As(err, &unsupported) || !strings.Contains(err.Error(), "rowTracking") {
-			t.Errorf("error %v, want a refusal of rowTracking", err)
+		if _, err := tbl.Commit(ctx, Commit{}); !errors.As(err, &unsupported) || !strings.Contains(err.Error(), "icebergCompatV1") {
+			t.Errorf("error %v, want a refusal of icebergCompatV1", err)
 		}
 	})
 }

@@ -164,10 +164,7 @@ func (mg *merging) run(ctx context.Context) (*Commit, error) {
 	if err != nil {
 		return nil, err
 	}
-	rw := &rewriter{t: mg.t, s: mg.s, d: mg.d, now: mg.t.opts.Now().UnixMilli(), out: newPartitionWriter(ctx, mg.t.store, mg.s.spec, mg.m.Options)}
-	if mg.s.tracksChanges() {
-		rw.feed = newFeedWriter(ctx, mg.t, mg.s, mg.m.Options)
-	}
+	rw := newRewriter(ctx, mg.t, mg.s, mg.d, mg.m.Options)
 	mg.rw = rw
 	prune, err := mg.prune(on)
 	if err != nil {

@@ -215,7 +215,7 @@ func (mg *merging) alone(b *Batch, first int64, alive, trows []int32, p *pairing
 // carryOut reads a file's rows that are changed and writes what they become, and
 // copies the live rows that are not in rest; nil copies none.
 func (mg *merging) carryOut(ctx context.Context, a *AddFile, old *rowSet, todo []verdict, rest *rowSet) error {
-	full := mg.s.spec.schema
+	full := mg.rw.wide
 	updates := make([]func(*Batch, *Batch) (*Batch, error), len(mg.m.Clauses))
 	next := 0
 	if mg.rw.feed == nil {
@@ -231,7 +231,7 @@ func (mg *merging) carryOut(ctx context.Context, a *AddFile, old *rowSet, todo [
 			return mg.rw.copyRest(ctx, a, old, rest)
 		}
 	}
-	return mg.s.readPath(ctx, a.Path, a.Size, a.PartitionValues, old, full, nil, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
+	return mg.s.readRows(ctx, a, old, full, nil, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
 		if err := mg.rw.copyBatch(b, first, alive, rest); err != nil {
 			return err
 		}
@@ -286,7 +286,7 @@ func (mg *merging) apply(c int, updates []func(*Batch, *Batch) (*Batch, error), 
 	if err != nil {
 		return err
 	}
-	if err := mg.rw.out.Write(after); err != nil || feed == nil {
+	if err := mg.rw.putUpdated(after); err != nil || feed == nil {
 		return err
 	}
 	if err := feed.write(before, "update_preimage"); err != nil {
@@ -483,7 +483,7 @@ func (mg *merging) insert(clause *MergeClause, pair *Schema, pairs *Batch, n int
 		return err
 	}
 	mg.d.m.RowsInserted += int64(n)
-	if err := mg.rw.out.Write(out); err != nil || mg.rw.feed == nil {
+	if err := mg.rw.putInserted(out); err != nil || mg.rw.feed == nil {
 		return err
 	}
 	return mg.rw.feed.write(out, "insert")

@@ -135,11 +135,8 @@ func (t *Table) rewrite(ctx context.Context, s *Snapshot, where *Expr, opts Writ
 			return d, err
 		}
 	}
-	rw := &rewriter{t: t, s: s, d: d, now: t.opts.Now().UnixMilli(), bound: bound, update: update}
-	rw.out = newPartitionWriter(ctx, t.store, s.spec, opts)
-	if s.tracksChanges() {
-		rw.feed = newFeedWriter(ctx, t, s, opts)
-	}
+	rw := newRewriter(ctx, t, s, d, opts)
+	rw.bound, rw.update = bound, update
 	for _, a := range s.Files() {
 		if bound != nil && !s.fileMayMatch(bound, a) {
 			continue
@@ -172,8 +169,18 @@ type rewriter struct {
 	bound   *Expr
 	update  func(*Batch) (*Batch, error)
 	out     *PartitionWriter
+	wide    *Schema // of out: the table's columns, and those of row ids where it tracks rows
 	feed    *feedWriter
 	vectors []pendingVector
+}
+
+func newRewriter(ctx context.Context, t *Table, s *Snapshot, d *changes, opts WriteOptions) *rewriter {
+	spec := s.spec.tracked()
+	rw := &rewriter{t: t, s: s, d: d, now: t.opts.Now().UnixMilli(), out: newPartitionWriter(ctx, t.store, spec, opts), wide: spec.schema}
+	if s.tracksChanges() {
+		rw.feed = newFeedWriter(ctx, t, s, opts)
+	}
+	return rw
 }
 
 type pendingVector struct {
@@ -208,17 +215,16 @@ func (rw *rewriter) file(ctx context.Context, a *AddFile) error {
 	}
 	hit := newRowSet()
 	live := int64(0)
-	schema := rw.s.spec.schema
+	schema, filter := rw.wide, rw.bound
 	if rw.update == nil && rw.feed == nil {
 		schema = rw.narrow()
 	}
-	filter := rw.bound
-	if filter != nil && schema != rw.s.spec.schema {
+	if filter != nil && schema != rw.wide {
 		if filter, err = rw.bound.bind(schema); err != nil {
 			return err
 		}
 	}
-	err = rw.s.readPath(ctx, a.Path, a.Size, a.PartitionValues, old, schema, nil, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
+	err = rw.s.readRows(ctx, a, old, schema, nil, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
 		rows, err := liveMatches(b, alive, filter)
 		if err != nil {
 			return err
@@ -328,7 +334,7 @@ func (rw *rewriter) changed(b *Batch, rows []int32) error {
 	if err != nil {
 		return err
 	}
-	if err := rw.out.Write(after); err != nil {
+	if err := rw.putUpdated(after); err != nil {
 		return err
 	}
 	if rw.feed == nil {
@@ -342,7 +348,7 @@ func (rw *rewriter) changed(b *Batch, rows []int32) error {
 
 // copyRest writes the rows of a file that are neither deleted nor hit.
 func (rw *rewriter) copyRest(ctx context.Context, a *AddFile, old, hit *rowSet) error {
-	return rw.s.readPath(ctx, a.Path, a.Size, a.PartitionValues, old, rw.s.spec.schema, nil, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
+	return rw.s.readRows(ctx, a, old, rw.wide, nil, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
 		return rw.copyBatch(b, first, alive, hit)
 	})
 }

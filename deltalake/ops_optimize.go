@@ -124,7 +124,7 @@ func deletedShare(a *AddFile) float64 {
 func (t *Table) compact(ctx context.Context, s *Snapshot, bin []*AddFile, o OptimizeOptions) ([]*AddFile, error) {
 	// Reading and writing hold a partition of their own, so that rules of the
 	// table, which the rows fulfil already, are not checked again.
-	spec := *s.spec
+	spec := *s.spec.tracked()
 	meta := *s.metadata
 	meta.Configuration = map[string]string{}
 	for k, v := range s.metadata.Configuration {
@@ -136,10 +136,10 @@ func (t *Table) compact(ctx context.Context, s *Snapshot, bin []*AddFile, o Opti
 	w := newPartitionWriter(ctx, t.store, &spec, WriteOptions{File: o.File, TargetBytes: o.TargetBytes})
 	var all *Batch
 	if len(o.ZOrder) > 0 {
-		all = NewBatch(s.spec.schema)
+		all = NewBatch(spec.schema)
 	}
 	for _, a := range bin {
-		err := s.readFile(ctx, a, s.spec.schema, nil, defaultBatchRows, func(b *Batch, _ int64, live []int32) error {
+		err := s.readFile(ctx, a, spec.schema, nil, defaultBatchRows, func(b *Batch, _ int64, live []int32) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

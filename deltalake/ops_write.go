@@ -217,6 +217,7 @@ func (t *Table) finish(ctx context.Context, c Commit, spec *FileSpec, meta *Meta
 		}
 		c.Protocol = p
 	}
+	c.preserves = true
 	r, err := t.Commit(ctx, c)
 	if err != nil {
 		var fresh []*AddFile // files with a deletion vector are old ones

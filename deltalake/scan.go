@@ -13,6 +13,7 @@ type ScanOptions struct {
 	Columns     []string // in this order; all of the table's
 	Filter      *Expr    // rows for which it is true; all rows
 	BatchRows   int      // rows of a batch at most; 16,384
+	RowIDs      bool     // add RowID and RowCommitVersion; the table must track rows
 	Parallelism int      // files read at once; TableOptions.Parallelism, less where memory is short
 }
 
@@ -86,6 +87,18 @@ func (s *Snapshot) prepare(o ScanOptions) (*scan, error) {
 			}
 		}
 		sc.files = kept
+	}
+	if o.RowIDs {
+		if !s.metadata.tracksRows() {
+			return nil, fmt.Errorf("deltalake: version %d does not track rows; set %s", s.version, rowTrackingProperty)
+		}
+		if err := s.protocol.checkRowTracking(s.metadata); err != nil {
+			return nil, err
+		}
+		n := len(sc.read.Fields)
+		sc.read.Fields = append(sc.read.Fields, Col(s.metadata.Configuration[rowIDProperty], Of(KindLong)), Col(s.metadata.Configuration[rowVersionProperty], Of(KindLong)))
+		sc.out.Fields = append(sc.out.Fields, Field{Name: RowID, Type: Of(KindLong)}, Field{Name: RowCommitVersion, Type: Of(KindLong)})
+		sc.pick = append(sc.pick, n, n+1)
 	}
 	return sc, nil
 }
@@ -216,7 +229,7 @@ func (s *Snapshot) readFile(ctx context.Context, a *AddFile, schema *Schema, fil
 	if err != nil {
 		return err
 	}
-	return s.readPath(ctx, a.Path, a.Size, a.PartitionValues, deleted, schema, filter, batchRows, fn)
+	return s.readRows(ctx, a, deleted, schema, filter, batchRows, fn)
 }
 
 func (s *Snapshot) readPath(ctx context.Context, logPath string, size int64, partition map[string]*string, deleted *rowSet, schema *Schema, filter *Expr, batchRows int, fn func(b *Batch, first int64, live []int32) error) error {

@@ -94,4 +94,8 @@ func TestSpark(t *testing.T) {
 		})
 		fmt.Fprintln(os.Stderr, "spark:", name, time.Since(began).Round(time.Second))
 	}
+	for _, f := range sparkFeatures {
+		t.Run(f.name, func(t *testing.T) { f.run(t, o) })
+		fmt.Fprintln(os.Stderr, "spark:", f.name, time.Since(began).Round(time.Second))
+	}
 }

@@ -24,6 +24,7 @@ type tableFlags struct {
 	where     string
 	columns   []string
 	limit     int
+	rowIDs    bool
 }
 
 func tableCommand() *cobra.Command {
@@ -85,7 +86,7 @@ func parseMoment(text string) (time.Time, error) {
 
 // scan turns the flags into what to read.
 func (f *tableFlags) scan() (deltalake.ScanOptions, error) {
-	o := deltalake.ScanOptions{}
+	o := deltalake.ScanOptions{RowIDs: f.rowIDs}
 	if len(f.columns) > 0 {
 		o.Columns = f.columns
 	}
@@ -260,6 +261,7 @@ func tableShow() *cobra.Command {
 	f.addVersion(cmd)
 	f.addScan(cmd)
 	cmd.Flags().IntVar(&f.limit, "limit", 20, "rows to show; 0 shows all")
+	cmd.Flags().BoolVar(&f.rowIDs, "row-ids", false, "show row ids and commit versions (delta.enableRowTracking)")
 	return cmd
 }
 

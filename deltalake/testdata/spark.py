@@ -51,6 +51,8 @@ def run(c):
     if c["cmd"] == "sql":
         spark.sql(c["sql"]).collect()
         return {}
+    if c["cmd"] == "rows":
+        return {"h": [json.dumps(r.asDict(True), default=str) for r in spark.sql(c["sql"]).collect()]}
     df = spark.read.format("delta")
     if "version" in c:
         df = df.option("versionAsOf", c["version"])
