@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -277,6 +278,9 @@ func (f *tableFlags) show(ctx context.Context, w io.Writer, s *deltalake.Snapsho
 	}
 	if f.output != "" && f.output != "json" && f.output != "text" {
 		return fmt.Errorf("output format %q is not known, use json", f.output)
+	}
+	if o.RowIDs {
+		names = append(slices.Clone(names), deltalake.RowID, deltalake.RowCommitVersion)
 	}
 	rows := [][]string{names}
 	shown := 0
