@@ -52,14 +52,14 @@ faults: tools ## 100 kills of the Weir process, judged by delta-rs, DuckDB and a
 	deploy/real/py.sh
 	WEIR_NO_SKIP=1 WEIR_FAULTS=full $(GO) test -timeout 120m -count=1 -v ./internal/faults/...
 
-test-real: tools ## the same on a real Kafka, killed too, and a real S3 (needs java, mvn, python3; 30 min)
+test-real: tools ## the same on a real Kafka, killed too, and real S3, GCS and Azure servers (needs java, mvn, python3, npm; 30 min)
 	deploy/real/py.sh
 	deploy/real/spark.sh
 	WEIR_REAL=1 WEIR_SPARK=1 $(GO) test -timeout 90m -count=1 -v -run 'OnRealParts' ./internal/faults
-	@deploy/real/kafka.sh start && deploy/real/s3.sh start
-	eval "$$(deploy/real/s3.sh env)" && eval "$$(deploy/real/kafka.sh env)" && \
+	@deploy/real/kafka.sh start && deploy/real/s3.sh start && deploy/real/gcs.sh start && deploy/real/azure.sh start
+	for s in s3 gcs azure kafka; do eval "$$(deploy/real/$$s.sh env)"; done && \
 		WEIR_KAFKA_SCRIPT=$(CURDIR)/deploy/real/kafka.sh $(GO) test -timeout 30m -count=1 ./connectors/kafka/driver ./connectors/delta/driver ./deltalake/cloud ./internal/objstore/...; \
-		code=$$?; deploy/real/kafka.sh stop; deploy/real/s3.sh stop; exit $$code
+		code=$$?; for s in s3 gcs azure kafka; do deploy/real/$$s.sh stop; done; exit $$code
 
 clean: ## remove what the build made
 	rm -rf bin demo-data

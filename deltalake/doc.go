@@ -6,7 +6,7 @@
 //
 // A sink that runs in many tasks and commits once per epoch uses these calls:
 //
-//	store := deltalake.NewFolderStore("/lake/gold/orders")        // or a Store of deltalake/cloud
+//	store := deltalake.NewFolderStore("/lake/gold/orders")        // or cloud.Open(ctx, "gs://bucket/gold/orders") of deltalake/cloud
 //	tbl, err := deltalake.Create(ctx, store, deltalake.CreateOptions{
 //		Schema: schema, PartitionColumns: []string{"day"}, IfNotExists: true,
 //	})

@@ -32,7 +32,7 @@ func tableCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "table",
 		Short: "Read, change and maintain Delta Lake tables",
-		Long:  "Works on the Delta table at a path, a file:// or an s3:// URI. Every subcommand takes -o json.",
+		Long:  "Works on the Delta table at a path or a URI: file://, s3://, gs://, az:// or abfss://. Every subcommand takes -o json.",
 	}
 	cmd.AddCommand(tableInfo(), tableHistory(), tableShow(), tableSchema(), tableFiles(), tableExport(), tableDiff())
 	cmd.AddCommand(tableChangeCommands()...)

@@ -1,5 +1,6 @@
 // Package cloud opens the stores of Delta tables by URI: folders (a path or
-// file://) and S3 and what speaks its protocol (s3://, s3a://).
+// file://), S3 and what speaks its protocol (s3://, s3a://), Google Cloud Storage
+// (gs://) and Azure Blob Storage (az://, abfss:// and Azure's other schemes).
 //
 // Concurrency: stores are safe for concurrent use, also by several processes on
 // the same table: put-if-absent is the server's conditional write.
@@ -13,48 +14,60 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"net/url"
 	"path/filepath"
 	"strings"
 
 	"github.com/weirstream/weir/deltalake"
 	"github.com/weirstream/weir/internal/objstore"
+	"github.com/weirstream/weir/internal/objstore/azure"
+	"github.com/weirstream/weir/internal/objstore/gcs"
 	"github.com/weirstream/weir/internal/objstore/s3"
 )
 
-// Open returns the store whose root is the table at uri: a path, file:///path, or
-// s3://bucket/path with options such as endpoint, region and path_style in the
-// query. Credentials come from the AWS environment where the query has none. It
-// makes no request. Other schemes are refused by name.
+// openers are the drivers by scheme.
+func openers() objstore.Openers {
+	o := objstore.Openers{"s3": s3.Open, "s3a": s3.Open, "gs": gcs.Open}
+	for _, scheme := range azure.Schemes() {
+		o[scheme] = azure.Open
+	}
+	return o
+}
+
+// Open returns the store whose root is the table at uri:
+//
+//	path, file:///path
+//	s3://bucket/path
+//	gs://bucket/path
+//	az://container/path, abfss://container@account.dfs.core.windows.net/path
+//
+// Options such as endpoint, region, anonymous, account or part_bytes stand in the
+// query, under delta-rs's names too; docs/deltalake.md lists them. Credentials come
+// from the environment that AWS's, Google's and Azure's own tools read, where the
+// query has none. It makes no request. Other schemes are refused by name.
 func Open(ctx context.Context, uri string) (deltalake.Store, error) {
 	scheme, rest, ok := strings.Cut(uri, "://")
 	if !ok {
 		return deltalake.NewFolderStore(uri), nil
 	}
-	switch scheme {
-	case "file":
+	if scheme == "file" {
 		return deltalake.NewFolderStore(filepath.FromSlash(rest)), nil
-	case "s3", "s3a":
-		u, err := url.Parse(uri)
-		if err != nil {
-			return nil, fmt.Errorf("deltalake/cloud: %w", err)
-		}
-		u.Scheme = "s3"
-		u.Path = strings.Trim(u.Path, "/")
-		if u.Path != "" {
-			u.Path += "/"
-		}
-		s, err := s3.Open(ctx, u)
-		if err != nil {
-			return nil, fmt.Errorf("deltalake/cloud: %w", err)
-		}
-		return &store{s}, nil
 	}
-	return nil, fmt.Errorf("deltalake/cloud: scheme %q of %s is not supported, use a path, file:// or s3://", scheme, uri)
+	if openers()[scheme] == nil {
+		return nil, fmt.Errorf("deltalake/cloud: scheme %q of %s is not supported, use a path, file://, s3://, gs://, az:// or abfss://", scheme, uri)
+	}
+	s, err := openers().Open(ctx, uri)
+	if err != nil {
+		return nil, fmt.Errorf("deltalake/cloud: %w", err)
+	}
+	return &store{s: s}, nil
 }
 
-// store adapts an object store.
-type store struct{ s objstore.Store }
+// store adapts an object store. Passing failures are waited out; a lost answer of a
+// put-if-absent is left to the table, which reads back.
+type store struct {
+	s    objstore.Store
+	wait objstore.Backoff
+}
 
 // outcome turns an object store's error into deltalake's.
 func outcome(err error) error {
@@ -69,44 +82,56 @@ func outcome(err error) error {
 	return err
 }
 
-func (c *store) Get(ctx context.Context, path string) ([]byte, error) {
-	b, err := objstore.ReadAll(ctx, c.s, path)
+func (c *store) Get(ctx context.Context, path string) (b []byte, err error) {
+	err = c.wait.Do(ctx, func() (e error) { b, e = objstore.ReadAll(ctx, c.s, path); return e })
 	return b, outcome(err)
 }
 
-func (c *store) GetRange(ctx context.Context, path string, off, n int64) ([]byte, error) {
+func (c *store) GetRange(ctx context.Context, path string, off, n int64) (b []byte, err error) {
 	if n < 0 || off < 0 {
 		return nil, fmt.Errorf("deltalake/cloud: range of %d bytes from %d of %s", n, off, path)
 	}
-	b, err := objstore.ReadRange(ctx, c.s, path, off, n)
+	err = c.wait.Do(ctx, func() (e error) { b, e = objstore.ReadRange(ctx, c.s, path, off, n); return e })
 	return b, outcome(err)
 }
 
 func (c *store) Stat(ctx context.Context, path string) (deltalake.ObjectInfo, error) {
-	i, err := c.s.Stat(ctx, path)
+	var i objstore.Info
+	err := c.wait.Do(ctx, func() (e error) { i, e = c.s.Stat(ctx, path); return e })
 	return deltalake.ObjectInfo{Path: path, Size: i.Size, Modified: i.ModTime}, outcome(err)
 }
 
 func (c *store) List(ctx context.Context, prefix, after string) iter.Seq2[deltalake.ObjectInfo, error] {
 	return func(yield func(deltalake.ObjectInfo, error) bool) {
-		for i, err := range objstore.All(ctx, c.s, prefix, after) {
-			if !yield(deltalake.ObjectInfo{Path: i.Key, Size: i.Size, Modified: i.ModTime}, outcome(err)) {
+		for {
+			var page []objstore.Info
+			if err := c.wait.Do(ctx, func() (e error) { page, e = c.s.List(ctx, prefix, after, 0); return e }); err != nil {
+				yield(deltalake.ObjectInfo{}, outcome(err))
 				return
 			}
+			for _, i := range page {
+				if !yield(deltalake.ObjectInfo{Path: i.Key, Size: i.Size, Modified: i.ModTime}, nil) {
+					return
+				}
+			}
+			if len(page) == 0 {
+				return
+			}
+			after = page[len(page)-1].Key
 		}
 	}
 }
 
 func (c *store) Put(ctx context.Context, path string, data []byte) error {
-	return outcome(objstore.PutBytes(ctx, c.s, path, data))
+	return outcome(c.wait.Do(ctx, func() error { return objstore.PutBytes(ctx, c.s, path, data) }))
 }
 
 func (c *store) PutIfAbsent(ctx context.Context, path string, data []byte) error {
-	return outcome(objstore.PutBytesIfAbsent(ctx, c.s, path, data))
+	return outcome(c.wait.Do(ctx, func() error { return objstore.PutBytesIfAbsent(ctx, c.s, path, data) }))
 }
 
 func (c *store) Delete(ctx context.Context, path string) error {
-	return outcome(c.s.Delete(ctx, path))
+	return outcome(c.wait.Do(ctx, func() error { return c.s.Delete(ctx, path) }))
 }
 
 func (c *store) Create(ctx context.Context, path string) (deltalake.ObjectWriter, error) {

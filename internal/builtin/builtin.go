@@ -18,6 +18,8 @@ import (
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/codec"
 	"github.com/weirstream/weir/internal/objstore"
+	"github.com/weirstream/weir/internal/objstore/azure"
+	"github.com/weirstream/weir/internal/objstore/gcs"
 	"github.com/weirstream/weir/internal/objstore/s3"
 	"github.com/weirstream/weir/stream/spi"
 )
@@ -37,7 +39,13 @@ func Sinks() map[string]spi.SinkDriver {
 }
 
 // Openers returns the object-store drivers by URL scheme.
-func Openers() objstore.Openers { return objstore.Openers{"s3": s3.Open} }
+func Openers() objstore.Openers {
+	o := objstore.Openers{"s3": s3.Open, "gs": gcs.Open}
+	for _, scheme := range azure.Schemes() {
+		o[scheme] = azure.Open
+	}
+	return o
+}
 
 // ValueCodec makes the codec of a connector's format: for the rows of op, or for
 // the value within them where they are whole Kafka records.

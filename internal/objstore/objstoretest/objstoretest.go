@@ -24,6 +24,10 @@ import (
 type Options struct {
 	LargeBytes int // size of the largest body; 6 MiB. Cloud drivers set it above their part size
 	Ops        int // length of the random history; 600
+	RaceKeys   int // keys that 20 writers race for; 10
+
+	// Refused are keys that this driver refuses although others take them.
+	Refused []string
 }
 
 // Run tests the stores that open makes: each call returns an empty one.
@@ -33,6 +37,9 @@ func Run(t *testing.T, opts Options, open func(t *testing.T) objstore.Store) {
 	}
 	if opts.Ops == 0 {
 		opts.Ops = 600
+	}
+	if opts.RaceKeys == 0 {
+		opts.RaceKeys = 10
 	}
 	for _, tt := range []struct {
 		name string
@@ -287,7 +294,7 @@ func testPutIfAbsent(t *testing.T, s objstore.Store, o Options) {
 	}
 }
 
-func testRace(t *testing.T, s objstore.Store, _ Options) { race(t, s, 10, 16, 100) }
+func testRace(t *testing.T, s objstore.Store, o Options) { race(t, s, o.RaceKeys, 20, 100) }
 
 func testRaceLarge(t *testing.T, s objstore.Store, o Options) { race(t, s, 1, 4, o.LargeBytes) }
 

@@ -80,7 +80,7 @@ func TestConforms(t *testing.T) {
 			return s
 		}
 	}
-	objstoretest.Run(t, objstoretest.Options{LargeBytes: 3*minPart + 11, Ops: 200}, open("/some where/ü+%%/%d/"))
+	objstoretest.Run(t, objstoretest.Options{LargeBytes: 3*minPart + 11, Ops: 200, RaceKeys: 50}, open("/some where/ü+%%/%d/"))
 }
 
 // Without a prefix the bucket's root is the store's.
@@ -335,28 +335,6 @@ func TestMultipartAnswers(t *testing.T) {
 				t.Errorf("%d completes, %d aborts; want at most one, aborted %v", completes.Load(), aborts.Load(), tt.aborted)
 			}
 		})
-	}
-}
-
-// Whatever the sizes, a body is cut into parts that add up to it.
-func TestCutter(t *testing.T) {
-	for size := range 14 {
-		for want := -1; want < 16; want++ {
-			body := strings.Repeat("abcdefghij", 2)[:size]
-			c := &cutter{r: strings.NewReader(body), part: 4, want: int64(want)}
-			var got []byte
-			var err error
-			for !c.done && err == nil {
-				var p []byte
-				if p, err = c.next(); err == nil && !c.done && len(p) != 4 {
-					t.Errorf("size %d: a middle part of %d bytes", size, len(p))
-				}
-				got = append(got, p...)
-			}
-			if ok := want < 0 || want == size; ok != (err == nil) || ok && string(got) != body {
-				t.Errorf("size %d announced %d: got %q, %v", size, want, got, err)
-			}
-		}
 	}
 }
 

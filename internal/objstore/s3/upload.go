@@ -38,12 +38,12 @@ func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64,
 	if size/part >= maxParts {
 		part = size/(maxParts-1) + 1
 	}
-	c := &cutter{r: body, part: part, want: size}
-	first, err := c.next()
+	c := objstore.NewCutter(body, part, size)
+	first, err := c.Next()
 	if err != nil {
 		return fmt.Errorf("objstore/s3: put %s: %w", s.name(key), err)
 	}
-	if c.done {
+	if c.Done() {
 		return s.putWhole(ctx, key, first, ifAbsent)
 	}
 	if ifAbsent { // spares sending a large body for nothing
@@ -107,7 +107,7 @@ func (s *Store) inParts(ctx context.Context, op, key string, ifAbsent bool, sums
 }
 
 // sendParts sends first and what c still has, Parallel parts at a time.
-func (s *Store) sendParts(ctx context.Context, key string, upload *string, c *cutter, first []byte) ([]types.CompletedPart, error) {
+func (s *Store) sendParts(ctx context.Context, key string, upload *string, c *objstore.Cutter, first []byte) ([]types.CompletedPart, error) {
 	caller := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(s.opts.Parallel)
@@ -128,10 +128,10 @@ func (s *Store) sendParts(ctx context.Context, key string, upload *string, c *cu
 			return nil
 		})
 	}
-	for send(first); !c.done && ctx.Err() == nil; {
-		b, err := c.next()
+	for send(first); !c.Done() && ctx.Err() == nil; {
+		b, err := c.Next()
 		if err == nil && len(parts) == maxParts {
-			err = fmt.Errorf("over %d parts of %d bytes: announce the size, or raise part_bytes", maxParts, c.part)
+			err = fmt.Errorf("over %d parts of %d bytes: announce the size, or raise part_bytes", maxParts, c.Part())
 		}
 		if err != nil {
 			_ = g.Wait() // the body's error is the cause
@@ -142,7 +142,7 @@ func (s *Store) sendParts(ctx context.Context, key string, upload *string, c *cu
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	if !c.done { // the caller's context ended between two parts
+	if !c.Done() { // the caller's context ended between two parts
 		return nil, fmt.Errorf("objstore/s3: put %s: %w", s.name(key), context.Cause(caller))
 	}
 	done := make([]types.CompletedPart, len(parts))
@@ -150,46 +150,6 @@ func (s *Store) sendParts(ctx context.Context, key string, upload *string, c *cu
 		done[i] = *p
 	}
 	return done, nil
-}
-
-// A cutter cuts a body into parts and checks its size.
-type cutter struct {
-	r    io.Reader
-	part int64
-	want int64 // announced size; below zero if unknown
-	got  int64
-	done bool   // the part just returned is the last
-	peek []byte // first byte of the next part, read to know whether there is one
-}
-
-// next returns the next part in memory of its own.
-func (c *cutter) next() ([]byte, error) {
-	room := c.part + 1
-	if c.want >= 0 {
-		room = min(room, c.want-c.got+1)
-	}
-	b := bytes.NewBuffer(make([]byte, 0, min(room, 64<<10)))
-	if c.want >= 0 {
-		b = bytes.NewBuffer(make([]byte, 0, room))
-	}
-	b.Write(c.peek)
-	if _, err := io.CopyN(b, c.r, room-int64(len(c.peek))); err != nil && err != io.EOF {
-		return nil, fmt.Errorf("read the body: %w", err)
-	}
-	p := b.Bytes()
-	c.done = int64(len(p)) <= c.part
-	if !c.done {
-		c.peek, p = []byte{p[c.part]}, p[:c.part]
-	}
-	c.got += int64(len(p))
-	over := c.got > c.want || !c.done && c.got == c.want
-	if c.want >= 0 && (over || c.done && c.got < c.want) {
-		if over {
-			return nil, fmt.Errorf("the body has more than the %d bytes that were announced", c.want)
-		}
-		return nil, fmt.Errorf("the body has %d bytes, %d were announced", c.got, c.want)
-	}
-	return p, nil
 }
 
 // Copy implements objstore.Store, on the server. An object over S3's limit of 5 GiB
