@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,10 +20,13 @@ import (
 )
 
 func inspectCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "inspect", Short: "Print Weir's own formats: manifest, raft, pack"}
+	cmd := &cobra.Command{Use: "inspect", Short: "Print Weir's own formats: manifest, state, frames, raft, delta, pack"}
 	cmd.AddCommand(
 		inspector("manifest FILE", "Print a checkpoint's manifest", inspectManifest),
 		inspector("raft DIR", "Print the entries of a Raft log (of a stopped weir)", inspectRaft),
+		inspector("state FILE | DIR", "Print the rows of a sorted file (.sst), or of the checkpoint in a folder", inspectState),
+		inspector("frames FILE", "Print the frames of a recorded connection", inspectFrames),
+		inspector("delta TABLE", "Print what a Delta table's log says of its newest version", inspectDelta),
 		inspector("pack FILE", "Print the manifest of a pack", inspectPack),
 	)
 	return cmd
@@ -129,7 +133,7 @@ func inspectPack(w io.Writer, path string, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, m)
 	}
-	fmt.Fprintf(w, "%s from %s, built with %s, plugin %s\n\n", m.Name, m.Package, m.Go, m.Sum)
+	fmt.Fprintf(w, "%s from %s, built with %s, %s %s\n\n", m.Name, m.Package, m.Go, cmp.Or(m.Kind, pack.KindPlugin), m.Sum)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "OPERATOR\tTYPE\tCONNECTOR\tSTATES\tROW")
 	for _, o := range m.Graph.Operators {
