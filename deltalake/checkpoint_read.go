@@ -2,7 +2,9 @@ package deltalake
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -45,16 +47,17 @@ func (t *Table) readJSONCheckpoint(ctx context.Context, s *Snapshot, f *logFile)
 	return nil
 }
 
-// readSidecar reads the file actions of a V2 checkpoint; paths without a folder
-// are below _sidecars.
+// sidecarPath is where a sidecar is; names without a folder are below _sidecars.
+func sidecarPath(name string) string {
+	if name = decodePath(name); !strings.Contains(name, "/") {
+		return sidecarDir + name
+	}
+	return name
+}
+
+// readSidecar reads the file actions of a V2 checkpoint.
 func (t *Table) readSidecar(ctx context.Context, s *Snapshot, path string, size int64) error {
-	path = decodePath(path)
-	if !strings.Contains(path, "/") {
-		path = sidecarDir + path
-	}
-	if s.sidecars != nil {
-		s.sidecars[path] = true
-	}
+	path = sidecarPath(path)
 	return t.readParquetCheckpoint(ctx, s, path, size, false)
 }
 
@@ -66,15 +69,55 @@ func readFields() []Field {
 		Col("tags", &Type{Kind: KindMap, Key: str, Elem: str, ContainsNull: true}))))
 }
 
+// readParquetCheckpoint applies one Parquet file of a checkpoint, and the sidecars
+// that it names.
 func (t *Table) readParquetCheckpoint(ctx context.Context, s *Snapshot, path string, size int64, sidecars bool) error {
+	d := &actionDecoder{}
+	return t.checkpointColumns(ctx, path, size, readFields(), func(c *actionColumns, n int) error {
+		if err := d.decode(c, n, s.apply); err != nil {
+			return err
+		}
+		for i := 0; sidecars && i < n; i++ {
+			if path, size, ok := c.sidecarAt(i); ok {
+				if err := t.readSidecar(ctx, s, path, size); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// actionColumns are the columns of a batch of checkpoint rows; those that were not
+// asked for are nil.
+type actionColumns struct {
+	txn, add, rem, meta, prot, dom, side *Vector
+}
+
+func absent(v *Vector, i int) bool { return v == nil || v.Null(i) }
+
+func (c *actionColumns) sidecarAt(i int) (path string, size int64, ok bool) {
+	if absent(c.side, i) {
+		return "", 0, false
+	}
+	size, _ = longAt(c.side.Children[1], i)
+	return textAt(c.side.Children[0], i), size, true
+}
+
+// checkpointColumns calls fn with the named columns of a Parquet file, batch by
+// batch.
+func (t *Table) checkpointColumns(ctx context.Context, path string, size int64, fields []Field, fn func(c *actionColumns, n int) error) error {
 	f, err := openParquet(ctx, t.store, path, size)
 	if err != nil {
 		return err
 	}
-	fields := readFields()
-	parsed := f.parsedStats()
-	if parsed != nil {
-		fields[1].Type.Fields = append(fields[1].Type.Fields, Col("stats_parsed", parsed))
+	if parsed := f.parsedStats(); parsed != nil {
+		fields = slices.Clone(fields)
+		for i := range fields {
+			if fields[i].Name == "add" {
+				fields[i].Type = StructOf(append(slices.Clone(fields[i].Type.Fields), Col("stats_parsed", parsed))...)
+			}
+		}
 	}
 	p, plans, err := planFile(f, fields, nil)
 	if err != nil {
@@ -93,96 +136,173 @@ func (t *Table) readParquetCheckpoint(ctx context.Context, s *Snapshot, path str
 			if n == 0 {
 				break
 			}
-			if err := s.applyColumns(cols, n); err != nil {
-				return fmt.Errorf("%w (checkpoint %s)", err, path)
+			var c actionColumns
+			for i := range fields {
+				*c.named(fields[i].Name) = cols[i]
 			}
-			for i := 0; sidecars && i < n; i++ {
-				if sc := cols[6]; !sc.Null(i) {
-					size, _ := longAt(sc.Children[1], i)
-					if err := t.readSidecar(ctx, s, textAt(sc.Children[0], i), size); err != nil {
-						return err
-					}
-				}
+			if err := fn(&c, n); err != nil {
+				return fmt.Errorf("%w (checkpoint %s)", err, path)
 			}
 		}
 	}
 	return nil
 }
 
+func (c *actionColumns) named(name string) **Vector {
+	switch name {
+	case "txn":
+		return &c.txn
+	case "add":
+		return &c.add
+	case "remove":
+		return &c.rem
+	case "metaData":
+		return &c.meta
+	case "protocol":
+		return &c.prot
+	case "domainMetadata":
+		return &c.dom
+	}
+	return &c.side
+}
+
+// actionDecoder turns checkpoint rows into actions. Files of one partition share
+// their values.
+type actionDecoder struct {
+	partitions map[string]map[string]*string
+	key        []byte
+}
+
 // addFields counts the columns of an add; stats_parsed may follow them.
 const addFields = 11
 
-// applyColumns applies a batch of checkpoint rows.
-func (s *Snapshot) applyColumns(cols []*Vector, n int) error {
-	txn, add, rem, meta, prot, dom := cols[0], cols[1], cols[2], cols[3], cols[4], cols[5]
+// decode calls fn for each action of a batch but sidecars. The action is the
+// decoder's again when fn returns, what it points to is not.
+func (d *actionDecoder) decode(c *actionColumns, n int, fn func(*action) error) error {
+	var paths, stats textColumn
+	if c.add != nil {
+		paths, stats = textColumnOf(c.add.Children[0]), textColumnOf(c.add.Children[5])
+	}
+	var a action
 	for i := range n {
-		var a action
+		a = action{}
 		switch {
-		case !add.Null(i):
-			c := add.Children
+		case !absent(c.add, i):
+			m := c.add.Children
 			f := &AddFile{
-				Path: textAt(c[0], i), PartitionValues: mapAt(c[1], i), DataChange: false, Stats: textAt(c[5], i), Tags: mapAt(c[6], i),
-				DeletionVector: vectorAt(c[7], i), ClusteringProvider: textAt(c[10], i),
+				Path: paths.at(i), PartitionValues: d.partition(m[1], i), DataChange: false, Stats: stats.at(i), Tags: mapAt(m[6], i),
+				DeletionVector: vectorAt(m[7], i), ClusteringProvider: textAt(m[10], i),
 			}
-			if f.Stats == "" && len(c) > addFields {
-				f.Stats = parsedStatsJSON(c[addFields], i)
+			if f.Stats == "" && len(m) > addFields {
+				f.Stats = parsedStatsJSON(m[addFields], i)
 			}
-			f.Size, _ = longAt(c[2], i)
-			f.ModificationTime, _ = longAt(c[3], i)
-			f.BaseRowID, f.DefaultRowCommitVersion = longPtr(c[8], i), longPtr(c[9], i)
+			f.Size, _ = longAt(m[2], i)
+			f.ModificationTime, _ = longAt(m[3], i)
+			f.BaseRowID, f.DefaultRowCommitVersion = longPtr(m[8], i), longPtr(m[9], i)
 			a.Add = f
-		case !rem.Null(i):
-			c := rem.Children
+		case !absent(c.rem, i):
+			m := c.rem.Children
 			f := &RemoveFile{
-				Path: textAt(c[0], i), ExtendedFileMetadata: flagAt(c[3], i), PartitionValues: mapAt(c[4], i), Size: longPtr(c[5], i),
-				Tags: mapAt(c[6], i), DeletionVector: vectorAt(c[7], i), BaseRowID: longPtr(c[8], i), DefaultRowCommitVersion: longPtr(c[9], i),
+				Path: textAt(m[0], i), ExtendedFileMetadata: flagAt(m[3], i), PartitionValues: d.partition(m[4], i), Size: longPtr(m[5], i),
+				Tags: mapAt(m[6], i), DeletionVector: vectorAt(m[7], i), BaseRowID: longPtr(m[8], i), DefaultRowCommitVersion: longPtr(m[9], i),
 			}
-			f.DeletionTimestamp, _ = longAt(c[1], i)
+			f.DeletionTimestamp, _ = longAt(m[1], i)
 			a.Remove = f
-		case !txn.Null(i):
-			v, ok := longAt(txn.Children[1], i)
+		case !absent(c.txn, i):
+			v, ok := longAt(c.txn.Children[1], i)
 			if !ok {
 				continue
 			}
-			a.Txn = &Txn{AppID: textAt(txn.Children[0], i), Version: v, LastUpdated: longPtr(txn.Children[2], i)}
-		case !meta.Null(i):
-			c := meta.Children
-			m := &Metadata{
-				ID: textAt(c[0], i), Name: textAt(c[1], i), Description: textAt(c[2], i), SchemaString: textAt(c[4], i),
-				PartitionColumns: listAt(c[5], i), Configuration: plainMapAt(c[6], i),
-				Format: Format{Provider: textAt(c[3].Children[0], i), Options: plainMapAt(c[3].Children[1], i)},
-			}
-			m.CreatedTime, _ = longAt(c[7], i)
-			a.Metadata = m
-		case !prot.Null(i):
-			c := prot.Children
-			p := &Protocol{}
-			if !c[0].Null(i) {
-				p.MinReaderVersion = int(c[0].Ints[i])
-			}
-			if !c[1].Null(i) {
-				p.MinWriterVersion = int(c[1].Ints[i])
-			}
-			if !c[2].Null(i) {
-				l := listAt(c[2], i)
-				p.ReaderFeatures = &l
-			}
-			if !c[3].Null(i) {
-				l := listAt(c[3], i)
-				p.WriterFeatures = &l
-			}
-			a.Protocol = p
-		case !dom.Null(i):
-			c := dom.Children
-			a.Domain = &DomainMetadata{Domain: textAt(c[0], i), Configuration: textAt(c[1], i), Removed: flagAt(c[2], i)}
+			a.Txn = &Txn{AppID: textAt(c.txn.Children[0], i), Version: v, LastUpdated: longPtr(c.txn.Children[2], i)}
+		case !absent(c.meta, i):
+			a.Metadata = metadataAt(c.meta.Children, i)
+		case !absent(c.prot, i):
+			a.Protocol = protocolAt(c.prot.Children, i)
+		case !absent(c.dom, i):
+			m := c.dom.Children
+			a.Domain = &DomainMetadata{Domain: textAt(m[0], i), Configuration: textAt(m[1], i), Removed: flagAt(m[2], i)}
 		default:
 			continue
 		}
-		if err := s.apply(&a); err != nil {
+		if err := fn(&a); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func metadataAt(c []*Vector, i int) *Metadata {
+	m := &Metadata{
+		ID: textAt(c[0], i), Name: textAt(c[1], i), Description: textAt(c[2], i), SchemaString: textAt(c[4], i),
+		PartitionColumns: listAt(c[5], i), Configuration: plainMapAt(c[6], i),
+		Format: Format{Provider: textAt(c[3].Children[0], i), Options: plainMapAt(c[3].Children[1], i)},
+	}
+	m.CreatedTime, _ = longAt(c[7], i)
+	return m
+}
+
+func protocolAt(c []*Vector, i int) *Protocol {
+	p := &Protocol{}
+	if !c[0].Null(i) {
+		p.MinReaderVersion = int(c[0].Ints[i])
+	}
+	if !c[1].Null(i) {
+		p.MinWriterVersion = int(c[1].Ints[i])
+	}
+	if !c[2].Null(i) {
+		l := listAt(c[2], i)
+		p.ReaderFeatures = &l
+	}
+	if !c[3].Null(i) {
+		l := listAt(c[3], i)
+		p.WriterFeatures = &l
+	}
+	return p
+}
+
+// partition returns the partition values of a row, shared with the rows that have
+// the same; nobody changes them.
+func (d *actionDecoder) partition(v *Vector, i int) map[string]*string {
+	if v.Null(i) {
+		return nil
+	}
+	d.key = d.key[:0]
+	for k := int(v.Offsets[i]); k < int(v.Offsets[i+1]); k++ {
+		for _, c := range v.Children {
+			if c.Null(k) {
+				d.key = append(d.key, 0)
+				continue
+			}
+			b := c.Bytes(k)
+			d.key = append(d.key, 1)
+			d.key = binary.AppendUvarint(d.key, uint64(len(b)))
+			d.key = append(d.key, b...)
+		}
+	}
+	if m, ok := d.partitions[string(d.key)]; ok {
+		return m
+	}
+	m := mapAt(v, i)
+	if d.partitions == nil || len(d.partitions) > 10_000 {
+		d.partitions = map[string]map[string]*string{}
+	}
+	d.partitions[string(d.key)] = m
+	return m
+}
+
+// textColumn hands out the strings of a column from one piece of memory.
+type textColumn struct {
+	v    *Vector
+	data string
+}
+
+func textColumnOf(v *Vector) textColumn { return textColumn{v, string(v.Data)} }
+
+func (t textColumn) at(i int) string {
+	if t.v.Null(i) {
+		return ""
+	}
+	return t.data[t.v.Offsets[i]:t.v.Offsets[i+1]]
 }
 
 func textAt(v *Vector, i int) string {

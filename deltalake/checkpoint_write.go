@@ -40,214 +40,288 @@ func (t *Table) upkeep(ctx context.Context, s *Snapshot) error {
 	return errors.Join(err, t.maybeCleanLog(ctx, s))
 }
 
+// CheckpointOptions configures how a Delta checkpoint is written. A zero field
+// means its default. Only tables with delta.checkpointPolicy = v2 take the V2 form;
+// the others get one classic file.
+type CheckpointOptions struct {
+	// SidecarFiles is how many file actions one sidecar holds. A V2 checkpoint of
+	// no more has none: all is in its head, one read. 100,000
+	SidecarFiles int
+	JSON         bool // the head of a V2 checkpoint with sidecars is JSON, not Parquet
+}
+
+const defaultSidecarFiles = 100_000
+
 // WriteCheckpoint writes a Delta checkpoint of the snapshot's version and points
-// _last_checkpoint at it, so that opening the table reads no older commit.
+// _last_checkpoint at it, so that opening the table reads no older commit. Beside
+// the snapshot it holds one row group in memory.
 func (t *Table) WriteCheckpoint(ctx context.Context, s *Snapshot) error {
+	return t.WriteCheckpointWith(ctx, s, CheckpointOptions{})
+}
+
+// WriteCheckpointWith is WriteCheckpoint with options.
+func (t *Table) WriteCheckpointWith(ctx context.Context, s *Snapshot, o CheckpointOptions) error {
 	if err := s.protocol.checkWrite(); err != nil {
 		return err
 	}
-	v2 := s.metadata.Configuration["delta.checkpointPolicy"] == "v2" && s.protocol.hasWriter("v2Checkpoint")
-	path := fmt.Sprintf("%s%020d.checkpoint.parquet", logDir, s.version)
-	if v2 {
-		path = fmt.Sprintf("%s%020d.checkpoint.%s.parquet", logDir, s.version, uuid.NewString())
-	}
-	out, err := t.store.Create(ctx, path)
-	if err != nil {
-		return fmt.Errorf("deltalake: checkpoint: %w", err)
-	}
-	size, n, err := s.writeCheckpoint(out, t.opts.Now(), v2)
-	if err != nil {
-		return errors.Join(fmt.Errorf("deltalake: checkpoint: %w", err), out.Abort())
-	}
-	if err := out.Close(); err != nil {
-		return fmt.Errorf("deltalake: checkpoint: %w", err)
-	}
-	if newest, err := readHint(ctx, t.store); err != nil || newest > s.version {
-		return err
-	}
-	adds := int64(s.files.len())
-	hint, err := marshalPlain(checkpointHint{Version: s.version, Size: n, SizeInBytes: &size, NumOfAddFiles: &adds})
-	if err != nil {
-		return err
-	}
-	if err := t.store.Put(ctx, lastCheckpoint, hint); err != nil {
-		return fmt.Errorf("deltalake: checkpoint: %w", err)
-	}
-	return nil
-}
-
-// checkpointFields are the columns of a V1 checkpoint, in order.
-func checkpointFields() []Field {
-	str, long, flag := Of(KindString), Of(KindLong), Of(KindBoolean)
-	texts := &Type{Kind: KindMap, Key: str, Elem: str, ContainsNull: true}
-	list := ListOf(str)
-	dv := StructOf(Col("storageType", str), Col("pathOrInlineDv", str), Col("offset", Of(KindInteger)),
-		Col("sizeInBytes", Of(KindInteger)), Col("cardinality", long))
-	return []Field{
-		Col("txn", StructOf(Col("appId", str), Col("version", long), Col("lastUpdated", long))),
-		Col("add", StructOf(Col("path", str), Col("partitionValues", texts), Col("size", long), Col("modificationTime", long),
-			Col("dataChange", flag), Col("stats", str), Col("tags", texts), Col("deletionVector", dv), Col("baseRowId", long),
-			Col("defaultRowCommitVersion", long), Col("clusteringProvider", str))),
-		Col("remove", StructOf(Col("path", str), Col("deletionTimestamp", long), Col("dataChange", flag), Col("extendedFileMetadata", flag),
-			Col("partitionValues", texts), Col("size", long), Col("tags", texts), Col("deletionVector", dv), Col("baseRowId", long),
-			Col("defaultRowCommitVersion", long))),
-		Col("metaData", StructOf(Col("id", str), Col("name", str), Col("description", str),
-			Col("format", StructOf(Col("provider", str), Col("options", texts))), Col("schemaString", str),
-			Col("partitionColumns", list), Col("configuration", texts), Col("createdTime", long))),
-		Col("protocol", StructOf(Col("minReaderVersion", Of(KindInteger)), Col("minWriterVersion", Of(KindInteger)),
-			Col("readerFeatures", list), Col("writerFeatures", list))),
-		Col("domainMetadata", StructOf(Col("domain", str), Col("configuration", str), Col("removed", flag))),
-	}
-}
-
-// checkpointRows gathers actions into batches of a Parquet writer.
-type checkpointRows struct {
-	pq    *pqWriter
-	batch *Batch
-	n     int64
-}
-
-// row starts a row in the named action's column and returns its members.
-func (r *checkpointRows) row(column int) []*Vector {
-	for i, c := range r.batch.Columns {
-		if i != column {
-			c.AppendNull()
-		}
-	}
-	return r.batch.Columns[column].Children
-}
-
-func (r *checkpointRows) end(column int) error {
-	r.batch.Columns[column].AppendElements()
-	r.batch.Len++
-	r.n++
-	if r.batch.Len >= 4096 {
-		return r.flush()
-	}
-	return nil
-}
-
-func (r *checkpointRows) flush() error {
-	err := r.pq.write(r.batch.Columns, r.batch.Len)
-	r.batch.Reset()
-	return err
-}
-
-// writeCheckpoint streams the snapshot's state in bounded memory; a V2 checkpoint
-// has a head of its own and no sidecars.
-func (s *Snapshot) writeCheckpoint(w ObjectWriter, now time.Time, v2 bool) (size, rows int64, err error) {
-	fields := checkpointFields()
-	if v2 {
-		fields = append(readFields(), Col("checkpointMetadata", StructOf(Col("version", Of(KindLong)))))
-	}
-	comp, err := newCompressor(Snappy)
-	if err != nil {
-		return 0, 0, err
-	}
-	schema := newPqSchema(fields, func(f *Field) (string, int32) { return f.Name, 0 })
-	r := &checkpointRows{pq: newPqWriter(w, schema, comp, 16<<20), batch: NewBatch(&Schema{fields})}
-	if v2 {
-		head := len(fields) - 1
-		r.row(head)[0].AppendLong(s.version)
-		if err := r.end(head); err != nil {
-			return 0, 0, err
-		}
-	}
-	p := r.row(4)
-	p[0].AppendInt(int32(s.protocol.MinReaderVersion))
-	p[1].AppendInt(int32(s.protocol.MinWriterVersion))
-	appendList(p[2], s.protocol.ReaderFeatures)
-	appendList(p[3], s.protocol.WriterFeatures)
-	if err := r.end(4); err != nil {
-		return 0, 0, err
-	}
-	m := r.row(3)
-	m[0].AppendString(s.metadata.ID)
-	appendText(m[1], s.metadata.Name)
-	appendText(m[2], s.metadata.Description)
-	m[3].Children[0].AppendString("parquet")
-	appendPlainMap(m[3].Children[1], s.metadata.Format.Options)
-	m[3].AppendElements()
-	m[4].AppendString(s.metadata.SchemaString)
-	appendList(m[5], &s.metadata.PartitionColumns)
-	appendPlainMap(m[6], s.metadata.Configuration)
-	m[7].AppendLong(s.metadata.CreatedTime)
-	if err := r.end(3); err != nil {
-		return 0, 0, err
-	}
-	for _, id := range sortedKeys(s.txns) {
-		t := s.txns[id]
-		c := r.row(0)
-		c[0].AppendString(t.AppID)
-		c[1].AppendLong(t.Version)
-		appendLong(c[2], t.LastUpdated)
-		if err := r.end(0); err != nil {
-			return 0, 0, err
-		}
-	}
-	for _, name := range sortedKeys(s.domains) {
-		d := s.domains[name]
-		c := r.row(5)
-		c[0].AppendString(d.Domain)
-		c[1].AppendString(d.Configuration)
-		c[2].AppendBool(false)
-		if err := r.end(5); err != nil {
-			return 0, 0, err
-		}
-	}
-	if err := s.checkpointFiles(r, now); err != nil {
-		return 0, 0, err
-	}
-	if err := r.flush(); err != nil {
-		return 0, 0, err
-	}
-	size, err = r.pq.close()
-	return size, r.n, err
-}
-
-func (s *Snapshot) checkpointFiles(r *checkpointRows, now time.Time) error {
-	for _, a := range s.Files() {
-		c := r.row(1)
-		c[0].AppendString(a.Path)
-		appendMap(c[1], a.PartitionValues, false)
-		c[2].AppendLong(a.Size)
-		c[3].AppendLong(a.ModificationTime)
-		c[4].AppendBool(false)
-		appendText(c[5], a.Stats)
-		appendMap(c[6], a.Tags, true)
-		appendVector(c[7], a.DeletionVector)
-		appendLong(c[8], a.BaseRowID)
-		appendLong(c[9], a.DefaultRowCommitVersion)
-		appendText(c[10], a.ClusteringProvider)
-		if err := r.end(1); err != nil {
-			return err
-		}
-	}
-	oldest := now.Add(-s.tombstoneRetention()).UnixMilli()
-	var removes []*RemoveFile
+	oldest := t.opts.Now().Add(-s.tombstoneRetention()).UnixMilli()
+	removes := make([]*RemoveFile, 0)
 	for rm := range s.removes.all() {
 		if rm.DeletionTimestamp > oldest {
 			removes = append(removes, rm)
 		}
 	}
 	sort.Slice(removes, func(i, j int) bool { return removes[i].Path < removes[j].Path })
+	w, err := t.newCheckpointWriter(ctx, s, int64(s.files.len()+len(removes)), o)
+	if err != nil {
+		return err
+	}
+	for _, a := range s.Files() {
+		if err := w.add(a); err != nil {
+			return w.abort(err)
+		}
+	}
 	for _, rm := range removes {
-		c := r.row(2)
-		c[0].AppendString(rm.Path)
-		c[1].AppendLong(rm.DeletionTimestamp)
-		c[2].AppendBool(false)
-		c[3].AppendBool(rm.ExtendedFileMetadata)
-		appendMap(c[4], rm.PartitionValues, true)
-		appendLong(c[5], rm.Size)
-		appendMap(c[6], rm.Tags, true)
-		appendVector(c[7], rm.DeletionVector)
-		appendLong(c[8], rm.BaseRowID)
-		appendLong(c[9], rm.DefaultRowCommitVersion)
-		if err := r.end(2); err != nil {
+		if err := w.remove(rm); err != nil {
+			return w.abort(err)
+		}
+	}
+	return w.finish()
+}
+
+// checkpointWriter writes the files of one Delta checkpoint as the actions come:
+// file actions to the head or to sidecars, the others at the end.
+type checkpointWriter struct {
+	t       *Table
+	ctx     context.Context
+	s       *Snapshot // version, protocol, metadata, applications, domains; its files are not used
+	v2      bool
+	json    bool
+	perFile int // file actions of a sidecar; 0 without sidecars
+
+	path     string // of the head
+	out      ObjectWriter
+	rows     *checkpointRows // of the file that takes file actions
+	sidecar  string          // open one
+	sidecars []sidecar
+	adds     int64
+	actions  int64
+	bytes    int64
+}
+
+// newCheckpointWriter starts a checkpoint; files is how many file actions are to
+// come, at most.
+func (t *Table) newCheckpointWriter(ctx context.Context, s *Snapshot, files int64, o CheckpointOptions) (*checkpointWriter, error) {
+	if o.SidecarFiles < 0 {
+		return nil, fmt.Errorf("deltalake: SidecarFiles %d is negative", o.SidecarFiles)
+	}
+	if o.SidecarFiles == 0 {
+		o.SidecarFiles = defaultSidecarFiles
+	}
+	w := &checkpointWriter{t: t, ctx: ctx, s: s, path: fmt.Sprintf("%s%020d.checkpoint.parquet", logDir, s.version)}
+	w.v2 = s.metadata.Configuration["delta.checkpointPolicy"] == "v2" && s.protocol.hasWriter("v2Checkpoint")
+	if w.v2 {
+		kind := "parquet"
+		if files > int64(o.SidecarFiles) {
+			w.perFile = o.SidecarFiles
+			if w.json = o.JSON; w.json {
+				kind = "json"
+			}
+		}
+		w.path = fmt.Sprintf("%s%020d.checkpoint.%s.%s", logDir, s.version, uuid.NewString(), kind)
+	}
+	if w.perFile > 0 {
+		return w, nil
+	}
+	return w, w.open(w.path, w.headFields())
+}
+
+func (w *checkpointWriter) headFields() []Field {
+	if w.v2 {
+		return append(readFields(), Col("checkpointMetadata", StructOf(Col("version", Of(KindLong)))))
+	}
+	return checkpointFields()
+}
+
+// open starts a Parquet file.
+func (w *checkpointWriter) open(path string, fields []Field) error {
+	out, err := w.t.store.Create(w.ctx, path)
+	if err != nil {
+		return fmt.Errorf("deltalake: checkpoint: %w", err)
+	}
+	w.out = out
+	if w.rows, err = newCheckpointRows(out, fields); err != nil {
+		return w.abort(err)
+	}
+	return nil
+}
+
+// close ends the open Parquet file and returns its size.
+func (w *checkpointWriter) close() (int64, error) {
+	size, err := w.rows.close()
+	if err != nil {
+		return 0, w.abort(err)
+	}
+	w.actions += w.rows.n
+	w.bytes += size
+	out := w.out
+	w.out, w.rows = nil, nil
+	if err := out.Close(); err != nil {
+		return 0, fmt.Errorf("deltalake: checkpoint: %w", err)
+	}
+	return size, nil
+}
+
+// abort drops the open file. Sidecars that are done stay until CleanLog takes them
+// for the orphans that they are.
+func (w *checkpointWriter) abort(err error) error {
+	err = fmt.Errorf("deltalake: checkpoint: %w", err)
+	if w.out != nil {
+		err = errors.Join(err, w.out.Abort())
+		w.out = nil
+	}
+	return err
+}
+
+func (w *checkpointWriter) add(a *AddFile) error {
+	w.adds++
+	if err := w.room(); err != nil {
+		return err
+	}
+	return w.rows.addFile(a)
+}
+
+func (w *checkpointWriter) remove(rm *RemoveFile) error {
+	if err := w.room(); err != nil {
+		return err
+	}
+	return w.rows.removeFile(rm)
+}
+
+// room sees to a file that takes a file action.
+func (w *checkpointWriter) room() error {
+	if w.perFile == 0 {
+		return nil
+	}
+	if w.rows != nil && w.rows.n >= int64(w.perFile) {
+		if err := w.endSidecar(); err != nil {
 			return err
 		}
 	}
+	if w.rows == nil {
+		w.sidecar = uuid.NewString() + ".parquet"
+		return w.open(sidecarDir+w.sidecar, checkpointFields()[1:3])
+	}
 	return nil
+}
+
+func (w *checkpointWriter) endSidecar() error {
+	size, err := w.close()
+	if err != nil {
+		return err
+	}
+	sc := sidecar{Path: w.sidecar, SizeInBytes: size}
+	if sc.ModificationTime, err = w.modified(sidecarDir + w.sidecar); err != nil {
+		return err
+	}
+	w.sidecars = append(w.sidecars, sc)
+	return nil
+}
+
+func (w *checkpointWriter) modified(path string) (int64, error) {
+	info, err := w.t.store.Stat(w.ctx, path)
+	if err != nil {
+		return 0, fmt.Errorf("deltalake: checkpoint: %w", err)
+	}
+	return info.Modified.UnixMilli(), nil
+}
+
+// finish writes what is not of files, the head of a V2 checkpoint last of all, and
+// points _last_checkpoint at it.
+func (w *checkpointWriter) finish() error {
+	if w.perFile > 0 && w.rows != nil {
+		if err := w.endSidecar(); err != nil {
+			return err
+		}
+	}
+	plain := w.s.plainActions()
+	if w.v2 {
+		plain = append([]action{{CheckpointMetadata: &checkpointMetadata{Version: w.s.version}}}, plain...)
+	}
+	head := plain
+	for i := range w.sidecars {
+		head = append(head, action{Sidecar: &w.sidecars[i]})
+	}
+	before := w.bytes
+	if w.json {
+		data, err := encodeActions(head)
+		if err != nil {
+			return err
+		}
+		if err := w.t.store.Put(w.ctx, w.path, data); err != nil {
+			return fmt.Errorf("deltalake: checkpoint: %w", err)
+		}
+		w.actions += int64(len(head))
+		w.bytes += int64(len(data))
+	} else {
+		if w.rows == nil {
+			if err := w.open(w.path, w.headFields()); err != nil {
+				return err
+			}
+		}
+		for i := range head {
+			if err := w.rows.plain(&head[i]); err != nil {
+				return w.abort(err)
+			}
+		}
+		if _, err := w.close(); err != nil {
+			return err
+		}
+	}
+	return w.point(plain, w.bytes-before)
+}
+
+// maxHinted is how many actions of a kind _last_checkpoint repeats; it stays small.
+const maxHinted = 30
+
+// point makes _last_checkpoint name the checkpoint, unless it names a newer one.
+func (w *checkpointWriter) point(plain []action, headBytes int64) error {
+	if newest, err := readHint(w.ctx, w.t.store); err != nil || newest > w.s.version {
+		return err
+	}
+	h := checkpointHint{Version: w.s.version, Size: w.actions, SizeInBytes: &w.bytes, NumOfAddFiles: &w.adds}
+	if w.v2 {
+		modified, err := w.modified(w.path)
+		if err != nil {
+			return err
+		}
+		h.V2 = &checkpointHintV2{Path: strings.TrimPrefix(w.path, logDir), SizeInBytes: headBytes, ModificationTime: modified}
+		if len(plain) <= maxHinted && len(w.sidecars) <= maxHinted {
+			h.V2.NonFileActions, h.V2.SidecarFiles = plain, append([]sidecar{}, w.sidecars...)
+		}
+	}
+	hint, err := marshalPlain(h)
+	if err != nil {
+		return err
+	}
+	if err := w.t.store.Put(w.ctx, lastCheckpoint, hint); err != nil {
+		return fmt.Errorf("deltalake: checkpoint: %w", err)
+	}
+	return nil
+}
+
+// plainActions lists the state that is not of files, in a stable order.
+func (s *Snapshot) plainActions() []action {
+	out := []action{{Protocol: s.protocol}, {Metadata: s.metadata}}
+	for _, id := range sortedKeys(s.txns) {
+		t := s.txns[id]
+		out = append(out, action{Txn: &t})
+	}
+	for _, name := range sortedKeys(s.domains) {
+		d := s.domains[name]
+		out = append(out, action{Domain: &d})
+	}
+	return out
 }
 
 // tombstoneRetention is how long removed files are remembered and kept.
@@ -278,73 +352,4 @@ func parseInterval(text string) (time.Duration, error) {
 		total += time.Duration(n) * unit
 	}
 	return total, nil
-}
-
-func appendText(v *Vector, s string) {
-	if s == "" {
-		v.AppendNull()
-	} else {
-		v.AppendString(s)
-	}
-}
-
-func appendLong(v *Vector, x *int64) {
-	if x == nil {
-		v.AppendNull()
-	} else {
-		v.AppendLong(*x)
-	}
-}
-
-func appendList(v *Vector, list *[]string) {
-	if list == nil {
-		v.AppendNull()
-		return
-	}
-	for _, s := range *list {
-		v.Children[0].AppendString(s)
-	}
-	v.AppendElements()
-}
-
-func appendPlainMap(v *Vector, m map[string]string) {
-	for _, k := range sortedKeys(m) {
-		v.Children[0].AppendString(k)
-		v.Children[1].AppendString(m[k])
-	}
-	v.AppendElements()
-}
-
-func appendMap(v *Vector, m map[string]*string, nilIsNull bool) {
-	if m == nil && nilIsNull {
-		v.AppendNull()
-		return
-	}
-	for _, k := range sortedKeys(m) {
-		v.Children[0].AppendString(k)
-		if s := m[k]; s != nil {
-			v.Children[1].AppendString(*s)
-		} else {
-			v.Children[1].AppendNull()
-		}
-	}
-	v.AppendElements()
-}
-
-func appendVector(v *Vector, d *DeletionVector) {
-	if d == nil {
-		v.AppendNull()
-		return
-	}
-	c := v.Children
-	c[0].AppendString(d.StorageType)
-	c[1].AppendString(d.PathOrInlineDv)
-	if d.Offset != nil {
-		c[2].AppendInt(*d.Offset)
-	} else {
-		c[2].AppendNull()
-	}
-	c[3].AppendInt(d.SizeInBytes)
-	c[4].AppendLong(d.Cardinality)
-	v.AppendElements()
 }

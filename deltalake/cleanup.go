@@ -3,6 +3,7 @@ package deltalake
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -85,7 +86,52 @@ func (t *Table) CleanLog(ctx context.Context, s *Snapshot) (int, error) {
 		if err := t.store.Delete(ctx, f.info.Path); err != nil {
 			return n, fmt.Errorf("deltalake: clean log: %w", err)
 		}
+		files[i].kind = logOther
 		n++
 	}
+	orphans, err := t.orphanSidecars(ctx, files)
+	for _, o := range orphans {
+		if err == nil {
+			if err = t.store.Delete(ctx, o.Path); err == nil {
+				n++
+			}
+		}
+	}
+	if err != nil {
+		return n, fmt.Errorf("deltalake: clean log: %w", err)
+	}
 	return n, nil
+}
+
+// orphanSidecars returns the sidecars that no checkpoint among files names and
+// that are too old to belong to one that is being written. When a checkpoint
+// cannot be read there are none to be sure of.
+func (t *Table) orphanSidecars(ctx context.Context, files []logFile) ([]ObjectInfo, error) {
+	var old []ObjectInfo
+	cutoff := t.opts.Now().Add(-sidecarGrace)
+	for info, err := range t.store.List(ctx, sidecarDir, "") {
+		if err != nil {
+			return nil, fmt.Errorf("deltalake: list sidecars: %w", err)
+		}
+		if info.Modified.Before(cutoff) {
+			old = append(old, info)
+		}
+	}
+	if len(old) == 0 {
+		return nil, nil
+	}
+	named := map[string]bool{}
+	for i := range files {
+		switch files[i].kind {
+		case logCheckpoint, logCheckpointV2:
+			paths, _, err := t.sidecarsOf(ctx, &files[i])
+			if err != nil {
+				return nil, ctx.Err()
+			}
+			for _, p := range paths {
+				named[p] = true
+			}
+		}
+	}
+	return slices.DeleteFunc(old, func(o ObjectInfo) bool { return named[o.Path] }), nil
 }

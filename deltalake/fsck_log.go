@@ -2,6 +2,7 @@ package deltalake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -9,13 +10,11 @@ import (
 // logCheck walks the log in order of versions with the state that the commits
 // make, and compares whatever else claims to tell that state.
 type logCheck struct {
-	t        *Table
-	state    *Snapshot // after version state.version; nil while it is not known
-	last     int64     // newest commit seen; -1 before the first
-	commits  map[int64]bool
-	sidecars map[string]bool // named by a checkpoint that could be read
-	unsure   bool            // a checkpoint could not be read: its sidecars are not known
-	out      []Problem
+	t       *Table
+	state   *Snapshot // after version state.version; nil while it is not known
+	last    int64     // newest commit seen; -1 before the first
+	commits map[int64]bool
+	out     []Problem
 }
 
 func (c *logCheck) problem(f *logFile, format string, args ...any) {
@@ -27,7 +26,7 @@ func (t *Table) fsckLog(ctx context.Context) ([]Problem, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &logCheck{t: t, last: -1, commits: map[int64]bool{}, sidecars: map[string]bool{}}
+	c := &logCheck{t: t, last: -1, commits: map[int64]bool{}}
 	parts := map[[2]int64][]logFile{}
 	for i := range files {
 		f := &files[i]
@@ -68,10 +67,11 @@ func (t *Table) fsckLog(ctx context.Context) ([]Problem, error) {
 			return c.out, ctx.Err()
 		}
 	}
-	if err := c.orphans(ctx); err != nil {
-		return c.out, err
+	orphans, err := t.orphanSidecars(ctx, files)
+	for _, o := range orphans {
+		c.out = append(c.out, Problem{"orphan", o.Path, "no Delta checkpoint names this sidecar"})
 	}
-	return c.out, ctx.Err()
+	return c.out, errors.Join(err, ctx.Err())
 }
 
 func (c *logCheck) commit(ctx context.Context, f *logFile) {
@@ -103,14 +103,9 @@ func (c *logCheck) commit(ctx context.Context, f *logFile) {
 func (c *logCheck) checkpoint(ctx context.Context, files []logFile) {
 	f := &files[0]
 	s := c.t.emptySnapshot(f.version)
-	s.sidecars = map[string]bool{}
 	if err := c.t.readCheckpoint(ctx, s, files); err != nil {
 		c.problem(f, "%v", err)
-		c.unsure = true
 		return
-	}
-	for p := range s.sidecars {
-		c.sidecars[p] = true
 	}
 	if c.state == nil {
 		c.state = s
@@ -240,21 +235,4 @@ func (c *logCheck) checksum(ctx context.Context, f *logFile) {
 	if why := sum.contradicts(c.state); why != "" {
 		c.problem(f, "the checksum contradicts the commits: %s", why)
 	}
-}
-
-// orphans reports sidecars that no checkpoint names.
-func (c *logCheck) orphans(ctx context.Context) error {
-	if c.unsure {
-		return nil
-	}
-	for info, err := range c.t.store.List(ctx, sidecarDir, "") {
-		if err != nil {
-			return fmt.Errorf("deltalake: list sidecars: %w", err)
-		}
-		// A young one may belong to a checkpoint that is being written.
-		if !c.sidecars[info.Path] && info.Modified.Before(c.t.opts.Now().Add(-sidecarGrace)) {
-			c.out = append(c.out, Problem{"orphan", info.Path, "no Delta checkpoint names this sidecar"})
-		}
-	}
-	return nil
 }

@@ -55,6 +55,11 @@ func (r *reconciled) apply(a *action) {
 	}
 }
 
+// has tells whether the range says anything about a file.
+func (r *reconciled) has(k fileKey) bool {
+	return r.adds[k] != nil || r.removes[k] != nil
+}
+
 // actions lists the result in a stable order. Neither commitInfo nor change
 // files survive reconciliation.
 func (r *reconciled) actions() []action {

@@ -123,6 +123,18 @@ type checkpointHint struct {
 	Parts         *int   `json:"parts,omitempty"`
 	SizeInBytes   *int64 `json:"sizeInBytes,omitempty"`
 	NumOfAddFiles *int64 `json:"numOfAddFiles,omitempty"`
+
+	V2 *checkpointHintV2 `json:"v2Checkpoint,omitempty"`
+}
+
+// checkpointHintV2 repeats the head of a V2 checkpoint, so that others need not
+// read it.
+type checkpointHintV2 struct {
+	Path             string    `json:"path"`
+	SizeInBytes      int64     `json:"sizeInBytes"`
+	ModificationTime int64     `json:"modificationTime"`
+	NonFileActions   []action  `json:"nonFileActions,omitempty"`
+	SidecarFiles     []sidecar `json:"sidecarFiles,omitempty"`
 }
 
 // readHint returns the version that _last_checkpoint names, or 0. The hint is
@@ -135,7 +147,9 @@ func readHint(ctx context.Context, store Store) (int64, error) {
 		}
 		return 0, err
 	}
-	var h checkpointHint
+	var h struct {
+		Version int64 `json:"version"`
+	}
 	if json.Unmarshal(data, &h) != nil || h.Version < 0 {
 		return 0, nil
 	}

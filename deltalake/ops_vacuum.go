@@ -28,7 +28,8 @@ type VacuumResult struct {
 }
 
 // Vacuum deletes files that no version within the retention names: removed data
-// files, their deletion vectors, old change files, and orphans of crashed writers.
+// files, their deletion vectors, old change files, orphans of crashed writers, and
+// sidecars that no Delta checkpoint names.
 // Older versions can then not be read any more.
 func (t *Table) Vacuum(ctx context.Context, o VacuumOptions) (*VacuumResult, error) {
 	s, err := t.Refresh(ctx)
@@ -120,7 +121,18 @@ func (t *Table) findUnused(ctx context.Context, used map[string]bool, cutoff tim
 		r.Files = append(r.Files, info.Path)
 		r.Bytes += info.Size
 	}
-	return nil
+	logs, err := listLog(ctx, t.store, 0)
+	if err != nil {
+		return err
+	}
+	orphans, err := t.orphanSidecars(ctx, logs)
+	for _, o := range orphans {
+		if !o.Modified.After(cutoff) {
+			r.Files = append(r.Files, o.Path)
+			r.Bytes += o.Size
+		}
+	}
+	return err
 }
 
 // hidden tells whether Delta leaves a path alone: a part of it starts with a

@@ -9,22 +9,32 @@ import (
 )
 
 // load rebuilds a version from the log; -1 is the newest.
-func (t *Table) load(ctx context.Context, version int64) (*Snapshot, error) {
+func (t *Table) load(ctx context.Context, version int64) (s *Snapshot, err error) {
+	err = t.withSegment(ctx, version, func(seg *segment) (bad []logFile, err error) {
+		s, bad, err = t.replay(ctx, seg)
+		return bad, err
+	})
+	return s, err
+}
+
+// withSegment hands the log files that make a version to use, and others when it
+// names some that it found bad.
+func (t *Table) withSegment(ctx context.Context, version int64, use func(*segment) (bad []logFile, err error)) error {
 	hint, err := readHint(ctx, t.store)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if version >= 0 && hint > version {
 		hint = 0 // the checkpoint is behind what is wanted
 	}
 	files, err := listLog(ctx, t.store, hint)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if hint > 0 && len(bestCheckpoint(files, hint, nil)) == 0 {
 		hint = 0 // a hint without its checkpoint
 		if files, err = listLog(ctx, t.store, 0); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	skip := map[string]bool{}
@@ -35,19 +45,16 @@ func (t *Table) load(ctx context.Context, version int64) (*Snapshot, error) {
 		if err != nil && hint > 0 && (firstErr != nil || errors.As(err, &gone)) {
 			hint = 0
 			if files, err = listLog(ctx, t.store, 0); err != nil {
-				return nil, err
+				return err
 			}
 			continue
 		}
 		if err != nil {
-			return nil, errors.Join(firstErr, err)
+			return errors.Join(firstErr, err)
 		}
-		s, bad, err := t.replay(ctx, seg)
-		if err == nil {
-			return s, nil
-		}
-		if len(bad) == 0 || ctx.Err() != nil {
-			return nil, err
+		bad, err := use(seg)
+		if err == nil || len(bad) == 0 || ctx.Err() != nil {
+			return err
 		}
 		// A checkpoint or compaction is damaged: an older way may still lead there.
 		if firstErr == nil {
@@ -76,7 +83,7 @@ func (t *Table) replay(ctx context.Context, seg *segment) (s *Snapshot, bad []lo
 			return nil, seg.checkpoint, err
 		}
 	}
-	if failed, err := t.applyCommits(ctx, s, seg.commits); err != nil {
+	if failed, err := t.applyCommits(ctx, seg.commits, s.apply); err != nil {
 		if failed != nil && failed.kind == logCompaction {
 			bad = []logFile{*failed}
 		}
@@ -112,8 +119,9 @@ func (t *Table) settleTime(ctx context.Context, s *Snapshot) error {
 	return err
 }
 
-// applyCommits reads the commits ahead in parallel and applies them in order.
-func (t *Table) applyCommits(ctx context.Context, s *Snapshot, commits []logFile) (*logFile, error) {
+// applyCommits reads the commits ahead in parallel and applies them in order. On an
+// error it tells which one failed.
+func (t *Table) applyCommits(ctx context.Context, commits []logFile, apply func(*action) error) (*logFile, error) {
 	if len(commits) == 0 {
 		return nil, nil
 	}
@@ -147,7 +155,7 @@ func (t *Table) applyCommits(ctx context.Context, s *Snapshot, commits []logFile
 			return &commits[i], r.err
 		}
 		for j := range r.actions {
-			if err := s.apply(&r.actions[j]); err != nil {
+			if err := apply(&r.actions[j]); err != nil {
 				return &commits[i], fmt.Errorf("%w (version %d)", err, commits[i].version)
 			}
 		}

@@ -24,8 +24,7 @@ type Snapshot struct {
 	ict      int64 // in-commit timestamp of the version; 0 without
 	bytes    int64 // of live files
 	vectors  vectorCounts
-	base     int64           // version of the Delta checkpoint that replay started from; -1 without
-	sidecars map[string]bool // names the sidecars that were read, where it is set
+	base     int64 // version of the Delta checkpoint that replay started from; -1 without
 }
 
 // Version returns the table version.

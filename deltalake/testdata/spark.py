@@ -47,12 +47,33 @@ def canonical(v, kind):
     raise ValueError(kind)
 
 
+def scala_map():
+    return getattr(getattr(spark._jvm.scala.collection.immutable, "Map$"), "MODULE$").empty()
+
+
+def validate(path):
+    """Spark's own check of the newest version against its checksum file."""
+    logs = spark._jvm.org.apache.spark.sql.delta.DeltaLog
+    logs.clearCache()
+    snap = logs.forTable(spark._jsparkSession, path).unsafeVolatileSnapshot()
+    if not snap.checksumOpt().isDefined():
+        raise ValueError("Spark does not take the checksum of version %d" % snap.version())
+    if not snap.validateChecksum(scala_map()):
+        raise ValueError("Spark does not agree with the checksum of version %d" % snap.version())
+    c = snap.checksumOpt().get()
+    files = snap.logSegment().deltas()
+    names = [files.apply(i).getPath().getName() for i in range(files.size())]
+    return {"version": snap.version(), "rows": c.numFiles(), "h": names + [snap.logSegment().checkpointProvider().toString()]}
+
+
 def run(c):
     if c["cmd"] == "sql":
         spark.sql(c["sql"]).collect()
         return {}
     if c["cmd"] == "rows":
         return {"h": [json.dumps(r.asDict(True), default=str) for r in spark.sql(c["sql"]).collect()]}
+    if c["cmd"] == "validate":
+        return validate(c["path"])
     df = spark.read.format("delta")
     if "version" in c:
         df = df.option("versionAsOf", c["version"])
