@@ -46,6 +46,8 @@ type StateResult struct {
 	Epochs        int     `json:"epochs"`
 	EpochMS       float64 `json:"epoch_p50_ms"`
 	EpochP99      float64 `json:"epoch_p99_ms"`
+	HeldMS        float64 `json:"held_p50_ms"` // how long an epoch kept its slowest subtask from its rows
+	HeldP99       float64 `json:"held_p99_ms"`
 	EpochBytes    int64   `json:"epoch_p50_bytes"`
 	Uploaded      int64   `json:"uploaded_bytes"`
 	Changed       int64   `json:"changed_bytes"` // rows touched × bytes of a row
@@ -165,17 +167,19 @@ func State(ctx context.Context, o StateOptions) (r StateResult, err error) {
 
 // sum takes the figures of the epochs of touching.
 func (r *StateResult) sum(stats []checkpoint.Stat) {
-	var took []time.Duration
+	var took, held []time.Duration
 	var fresh []int64
 	for i, s := range stats {
 		if i == 0 {
 			continue
 		}
-		took, fresh = append(took, s.Duration), append(fresh, s.NewBytes)
+		took, held, fresh = append(took, s.Duration), append(held, s.Held), append(fresh, s.NewBytes)
 		r.Uploaded += s.NewBytes
 	}
 	r.Epochs = len(took)
 	slices.Sort(took)
+	slices.Sort(held)
+	r.HeldMS, r.HeldP99 = Percentile(held, 0.5), Percentile(held, 0.99)
 	slices.Sort(fresh)
 	r.EpochMS, r.EpochP99 = Percentile(took, 0.5), Percentile(took, 0.99)
 	if len(fresh) > 0 {

@@ -75,6 +75,7 @@ type Stat struct {
 	Duration time.Duration  `json:"duration_ns"` // until complete or aborted
 	Bytes    int64          `json:"bytes"`       // of all files named
 	NewBytes int64          `json:"new_bytes"`   // uploaded for it
+	Held     time.Duration  `json:"held_ns"`     // the longest that it kept a subtask from its rows
 }
 
 const keepStats = 64
@@ -350,6 +351,9 @@ func (c *Coordinator) completed(now time.Time, ev Completed) []Effect {
 	m := Manifest{Parts: p.parts}
 	total, fresh := m.Bytes()
 	c.record(p, now, "completed", "", total, fresh)
+	for i := range p.parts {
+		c.stats[len(c.stats)-1].Held = max(c.stats[len(c.stats)-1].Held, time.Duration(p.parts[i].HeldNanos))
+	}
 	if p.req.kind == Final {
 		c.final = p.epoch
 	}

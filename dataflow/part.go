@@ -55,6 +55,9 @@ type Part struct {
 	Commits   []CommitHandle         `json:"commits,omitempty"` // ordered by (epoch, seq)
 	Finished  bool                   `json:"finished,omitempty"`
 	NewBytes  int64                  `json:"new_bytes,omitempty"` // uploaded for this epoch
+	// HeldNanos is how long the epoch kept the subtask from its rows: fixing state,
+	// asking sinks, and letting go of what was frozen. For people.
+	HeldNanos int64 `json:"held_ns,omitempty"`
 }
 
 // Objects returns the distinct objects that p names, sorted.

@@ -82,3 +82,35 @@ func TestCommitThatHeals(t *testing.T) {
 		}
 	})
 }
+
+// What parts say of how long they were held reaches the epoch's record and the
+// histogram.
+func TestHeldIsReported(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.node.hook = func(n *node, m control.Message) bool {
+			tr, ok := m.(control.Trigger)
+			if !ok {
+				return false
+			}
+			for i, p := range n.parts(tr.Epoch) {
+				p.HeldNanos = int64(i+1) * 300_000
+				n.up.Send(control.Acked{To: tr.To, Epoch: tr.Epoch, Part: p})
+			}
+			return true
+		}
+		s := b.submission()
+		id := b.submit(s)
+		i := b.until(id, 10*time.Second, "an epoch is complete", func(i Info) bool { return latest(i) > 0 })
+		parts := len(i.Plan.Subtasks())
+		if want := time.Duration(parts) * 300 * time.Microsecond; i.Checkpoints[0].Held != want {
+			t.Errorf("epoch 1 held for %v, want %v", i.Checkpoints[0].Held, want)
+		}
+		h := i.Held
+		if h.Count != uint64(parts) || h.Buckets[250e-6] != 0 || h.Buckets[500e-6] != 1 || h.Buckets[1] != h.Count {
+			t.Errorf("histogram of %d parts: %+v", parts, h)
+		}
+		if e := i.Epochs[0]; e.Bytes != int64(parts)*10 || e.Term != 1 {
+			t.Errorf("the record of epoch 1 is %+v, want %d bytes and term 1", e, parts*10)
+		}
+	})
+}

@@ -171,6 +171,7 @@ func (d *driver) handle(msg any) {
 	case control.Ready:
 		d.isReady(msg)
 	case control.Acked:
+		d.view.held.add(time.Duration(msg.Part.HeldNanos))
 		d.step(checkpoint.Acked{Epoch: msg.Epoch, Part: msg.Part})
 	case control.Declined:
 		d.step(checkpoint.Declined{Epoch: msg.Epoch, Subtask: msg.Subtask, Reason: msg.Reason})

@@ -22,6 +22,7 @@ type view struct {
 	stats   []checkpoint.Stat
 	results map[dataflow.OperatorID]string
 	trouble string
+	held    histogram
 	swept   time.Time // driver only
 }
 
@@ -69,6 +70,7 @@ type Info struct {
 	Epochs      []fsm.EpochRecord              `json:"epochs,omitempty"` // complete and kept
 	Checkpoints []checkpoint.Stat              `json:"checkpoints,omitempty"`
 	Sinks       map[dataflow.OperatorID]string `json:"sinks,omitempty"` // newest commit of each
+	Held        Histogram                      `json:"held"`            // times that epochs kept subtasks from their rows
 	Operators   []OperatorInfo                 `json:"operators,omitempty"`
 	Edges       []EdgeInfo                     `json:"edges,omitempty"`
 	Watermark   int64                          `json:"watermark,omitempty"` // least of all sinks, microseconds
@@ -135,7 +137,7 @@ func (m *Manager) info(j *fsm.Job) Info {
 	v := &d.view
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	i.Trouble = v.trouble
+	i.Trouble, i.Held = v.trouble, v.held.snapshot()
 	i.Checkpoints, i.Sinks = slices.Clone(v.stats), maps.Clone(v.results)
 	i.Operators, i.Watermark = sumOperators(&j.Plan, v.rep, v.before)
 	i.Edges = sumEdges(&j.Plan, v.rep, v.before)

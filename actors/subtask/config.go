@@ -113,6 +113,9 @@ type Config struct {
 	MarkMicros   int64 // watermarks of a channel leave at most so often; 5,000
 	Overflow     int64 // bytes that one user call may overshoot; 8 MiB
 
+	// Monotonic returns nanoseconds, for figures only; nil: they stay 0.
+	Monotonic func() int64
+
 	// Window is the first window of every channel, the same in all subtasks;
 	// channel.Initial.
 	Window channel.Window
@@ -123,6 +126,9 @@ func (c *Config) defaults() {
 		if *p == 0 {
 			*p = v
 		}
+	}
+	if c.Monotonic == nil {
+		c.Monotonic = func() int64 { return 0 }
 	}
 	if c.BatchRows == 0 {
 		c.BatchRows = 1024

@@ -49,8 +49,9 @@ type cut struct {
 	ops      []int // operators with frozen rows
 	frozen   []spi.Frozen
 	writing  bool
-	prepares int  // answers outstanding
-	dead     bool // aborted or declined: no ack
+	held     int64 // ns that the subtask was kept from its rows
+	prepares int   // answers outstanding
+	dead     bool  // aborted or declined: no ack
 }
 
 // writerState is what a machine keeps of a sink.
@@ -167,6 +168,7 @@ func (m *Machine) barrier() {
 		return
 	}
 	m.lastCut = e
+	begin := m.cfg.Monotonic()
 	c := &cut{epoch: e, part: dataflow.Part{
 		Subtask: m.cfg.Subtask, Groups: m.cfg.Groups, Finished: m.phase >= ended,
 		Operators: map[dataflow.OperatorID]dataflow.OpState{},
@@ -201,6 +203,7 @@ func (m *Machine) barrier() {
 		out.broadcast(channel.Item{Kind: channel.Barrier, Epoch: e, Complete: m.completed})
 	}
 	m.write(c)
+	c.held += m.cfg.Monotonic() - begin
 	m.close()
 }
 
@@ -263,12 +266,14 @@ func (m *Machine) Written(err error) {
 		return
 	}
 	c.writing = false
+	begin := m.cfg.Monotonic()
 	for k, f := range c.frozen {
 		was := m.enter(c.ops[k])
 		f.Done(err)
 		m.leave(was)
 	}
 	c.frozen = nil
+	c.held += m.cfg.Monotonic() - begin
 	if err != nil {
 		if c.spill {
 			m.fail(-1, fmt.Errorf("state that had to leave memory cannot be written: %w", err))
@@ -341,6 +346,7 @@ func (m *Machine) close() {
 // complete epoch is known to contain.
 func (m *Machine) ack(c *cut) {
 	p := c.part
+	p.HeldNanos = c.held
 	for _, o := range m.ops {
 		if o.cfg.Writer != nil {
 			st := p.Operators[o.cfg.Name]

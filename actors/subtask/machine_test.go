@@ -322,3 +322,25 @@ func TestRestoredFinished(t *testing.T) {
 		t.Errorf("the part holds %+v and marks %v (%v)", st.Splits, marks, err)
 	}
 }
+
+// A part says how long its epoch kept the subtask from its rows: from the barrier to
+// its being passed on, and while what was frozen is let go of. Waiting for the file is
+// not in it.
+func TestHeldIsMeasured(t *testing.T) {
+	var clock int64
+	b := newBench(t, 1, &fake.Counter{}, func(c *subtask.Config) {
+		c.Monotonic = func() int64 { clock += 100; return clock } // every look costs 100 ns
+	})
+	b.give(0, rows(10, 20))
+	b.give(0, barrier(1))
+	b.now += 10
+	b.m.Turn(b.now, func() bool { return true })
+	if b.write == nil || len(b.acks) != 0 {
+		t.Fatalf("nothing is being written: %q", b.said)
+	}
+	clock += 1e9 // the disk is slow
+	b.write()
+	if len(b.acks) != 1 || b.acks[0].HeldNanos != 200 {
+		t.Errorf("acks %+v, want one that was held for 200 ns", b.acks)
+	}
+}

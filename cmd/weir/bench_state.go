@@ -45,9 +45,11 @@ func benchStateCommand() *cobra.Command {
 			fmt.Fprintf(cmd.OutOrStdout(), `%d keys, budget %d MiB: peak RSS %d MiB
 load %.1f s, checkpoint after it names %d MiB, the slowest took %.0f ms
 %d epochs of %d touched keys: %.0f ms and %d KiB at the median, %.0f ms at the 99th percentile
+the slowest subtask held for %.2f ms at the median, %.2f ms at the 99th percentile
 uploaded %d MiB for %d MiB changed: %.2f
 restore to the first record %.0f ms
 `, r.Keys, r.Budget>>20, r.RSSBytes>>20, r.LoadSeconds, r.LoadedBytes>>20, r.FullMS, r.Epochs, r.Touched, r.EpochMS, r.EpochBytes>>10, r.EpochP99,
+				r.HeldMS, r.HeldP99,
 				r.Uploaded>>20, r.Changed>>20, r.Amplification, r.RestoreMS)
 			return nil
 		},

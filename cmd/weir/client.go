@@ -258,9 +258,9 @@ func printInfo(w io.Writer, j jobmanager.Info) {
 	for _, o := range j.Operators {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t%.0f\t%.0f%%\t%.0f%%\t%d\t%d\n", o.Operator, o.In, o.Out, o.InRate, o.OutRate, o.Busy*100, o.Held*100, o.Lag, o.State)
 	}
-	fmt.Fprintln(w, "\nCHECKPOINT\tKIND\tSTATUS\tMS\tBYTES\tNEW BYTES\tREASON")
+	fmt.Fprintln(w, "\nCHECKPOINT\tKIND\tSTATUS\tMS\tHELD MS\tBYTES\tNEW BYTES\tREASON")
 	for _, s := range j.Checkpoints {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\t%d\t%s\n", s.Epoch, s.Kind, s.Status, s.Duration.Milliseconds(), s.Bytes, s.NewBytes, s.Reason)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%.2f\t%d\t%d\t%s\n", s.Epoch, s.Kind, s.Status, s.Duration.Milliseconds(), s.Held.Seconds()*1000, s.Bytes, s.NewBytes, s.Reason)
 	}
 	for _, e := range j.Epochs {
 		if e.Kind == checkpoint.Savepoint {

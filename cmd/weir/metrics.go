@@ -33,6 +33,7 @@ var (
 	epochNumber    = prometheus.NewDesc("weir_checkpoint_last_epoch", "Newest complete epoch.", []string{"pipeline"}, nil)
 	epochSeconds   = prometheus.NewDesc("weir_checkpoint_last_duration_seconds", "Duration of the newest complete epoch.", []string{"pipeline"}, nil)
 	epochBytes     = prometheus.NewDesc("weir_checkpoint_last_new_bytes", "Bytes uploaded for the newest complete epoch.", []string{"pipeline"}, nil)
+	epochHeld      = prometheus.NewDesc("weir_checkpoint_held_seconds", "Time that an epoch kept a subtask from its rows.", []string{"pipeline"}, nil)
 	restarts       = prometheus.NewDesc("weir_job_restarts_total", "Restarts of the job.", []string{"pipeline"}, nil)
 )
 
@@ -45,6 +46,7 @@ func (c jobCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		p := string(j.Pipeline)
 		ch <- prometheus.MustNewConstMetric(restarts, prometheus.CounterValue, float64(j.Restarts), p)
+		ch <- prometheus.MustNewConstHistogram(epochHeld, j.Held.Count, j.Held.Sum, j.Held.Buckets, p)
 		for i := len(j.Checkpoints) - 1; i >= 0; i-- {
 			if s := j.Checkpoints[i]; s.Status == "completed" || s.Status == "finished" {
 				ch <- prometheus.MustNewConstMetric(epochNumber, prometheus.GaugeValue, float64(s.Epoch), p)
