@@ -11,7 +11,7 @@ SOURCES   := $(shell git ls-files '*.go' '*.html' '*.json' go.mod go.sum 2>/dev/
 export CGO_ENABLED = 1
 export GOFLAGS = -trimpath # one build cache for the binary, its plugins and the tests
 
-.PHONY: help build packs demo test race lint sim faults test-real ci clean tools
+.PHONY: help build packs demo test race lint sim faults test-real test-interop ci clean tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,12 @@ test-real: tools ## the same on a real Kafka, killed too, and real S3, GCS and A
 	for s in s3 gcs azure kafka; do eval "$$(deploy/real/$$s.sh env)"; done && \
 		WEIR_KAFKA_SCRIPT=$(CURDIR)/deploy/real/kafka.sh $(GO) test -timeout 30m -count=1 ./connectors/kafka/driver ./connectors/delta/driver ./deltalake/cloud ./internal/objstore/...; \
 		code=$$?; for s in s3 gcs azure kafka; do deploy/real/$$s.sh stop; done; exit $$code
+
+test-interop: tools ## 200 random histories written in turn by Weir, delta-rs and Spark (needs java, mvn, python3; an hour)
+	deploy/real/py.sh
+	deploy/real/spark.sh
+	WEIR_NO_SKIP=1 WEIR_SPARK=$(CURDIR)/.real/spark WEIR_INTEROP_HISTORIES=$${WEIR_INTEROP_HISTORIES:-200} \
+		$(GO) test -timeout 300m -count=1 -v -run 'Histories' ./deltalake
 
 clean: ## remove what the build made
 	rm -rf bin demo-data

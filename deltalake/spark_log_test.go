@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,11 +13,10 @@ import (
 // that we write, finds its own state equal to our checksums, and goes on; its
 // checksums are equal to our state. WEIR_SPARK as for TestSpark.
 func TestSparkLog(t *testing.T) {
-	root := os.Getenv("WEIR_SPARK")
-	if root == "" {
+	if os.Getenv("WEIR_SPARK") == "" {
 		t.Skip("SKIPPED: WEIR_SPARK does not name a folder with a Spark venv and Delta's jars")
 	}
-	o := startProcess(t, exec.Command(filepath.Join(root, "venv/bin/python3"), "testdata/spark.py", filepath.Join(root, "jars")))
+	o := &others{startTools(t)}
 	for name, c := range map[string]struct {
 		props map[string]string
 		form  CheckpointOptions

@@ -1,71 +1,41 @@
-"""Other readers and writers of Delta tables, for interop_test.go.
+"""delta-rs as a reader and writer, and DuckDB as a reader, for interop_test.go.
 
 Commands arrive as JSON lines on stdin, answers leave as JSON lines on stdout, so
 that one interpreter serves a whole test.
 """
 import datetime
 import decimal
-import hashlib
-import json
-import math
 import os
-import struct
-import sys
 
 import deltalake
 import duckdb
 import duckdb_extension_delta
 import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
 
-EPOCH = datetime.datetime(1970, 1, 1)
-DAY = datetime.date(1970, 1, 1)
+import rows
 
-
-def canonical(v, t):
-    if v is None:
-        return b"N"
-    if pa.types.is_boolean(t):
-        return b"T" if v else b"F"
-    if pa.types.is_integer(t):
-        return b"i%d" % v
-    if pa.types.is_floating(t):
-        if math.isnan(v):
-            return b"fnan"
-        return b"f" + struct.pack(">d", v if v != 0 else 0.0).hex().encode()
-    if pa.types.is_decimal(t):
-        s = format(v, "f")
-        if "." in s:
-            s = s.rstrip("0").rstrip(".")
-        return b"m" + (b"0" if s == "-0" else s.encode())
-    if pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t):
-        raw = v.encode()
-        return b"s%d:" % len(raw) + raw
-    if pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_binary_view(t):
-        return b"b%d:" % len(v) + v
-    if pa.types.is_date(t):
-        return b"d%d" % (v - DAY).days
-    if pa.types.is_timestamp(t):
-        if v.tzinfo is not None:
-            v = v.astimezone(datetime.timezone.utc).replace(tzinfo=None)
-        return b"t%d" % ((v - EPOCH) // datetime.timedelta(microseconds=1))
-    if pa.types.is_struct(t):
-        return b"(" + b"".join(canonical(v[t.field(i).name], t.field(i).type) for i in range(t.num_fields)) + b")"
-    if pa.types.is_map(t):
-        items = v.items() if isinstance(v, dict) else v
-        pairs = sorted((canonical(k, t.key_type), canonical(x, t.item_type)) for k, x in items)
-        return b"{" + b"".join(k + x for k, x in pairs) + b"}"
-    if pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_list_view(t):
-        return b"[" + b"".join(canonical(x, t.value_type) for x in v) + b"]"
-    raise ValueError("type %s" % t)
+ARROW = {"long": pa.int64(), "integer": pa.int32(), "short": pa.int16(), "byte": pa.int8(), "string": pa.string(), "double": pa.float64(), "float": pa.float32(),
+         "boolean": pa.bool_(), "binary": pa.binary(), "date": pa.date32(), "timestamp": pa.timestamp("us", "UTC"), "timestamp_ntz": pa.timestamp("us")}
 
 
-def summed(table):
-    total, types = 0, [f.type for f in table.schema]
-    columns = [c.to_pylist() for c in table.columns]
-    for row in zip(*columns):
-        enc = b"(" + b"".join(canonical(v, t) for v, t in zip(row, types)) + b")"
-        total = (total + int.from_bytes(hashlib.sha256(enc).digest()[:16], "big")) % (1 << 128)
-    return {"rows": table.num_rows, "sum": "%032x" % total}
+def arrow_type(t):
+    if isinstance(t, dict):
+        if t["type"] == "struct":
+            return pa.struct([(f["name"], arrow_type(f["type"])) for f in t["fields"]])
+        if t["type"] == "array":
+            return pa.list_(arrow_type(t["elementType"]))
+        return pa.map_(arrow_type(t["keyType"]), arrow_type(t["valueType"]))
+    if t.startswith("decimal"):
+        return pa.decimal128(*[int(x) for x in t[8:-1].split(",")])
+    return ARROW[t]
+
+
+def table(c):
+    """The rows of a command as an Arrow table."""
+    fields = c["schema"]["fields"]
+    arrays = [pa.array([rows.value(r[i], f["type"], dict) for r in c["rows"]], arrow_type(f["type"])) for i, f in enumerate(fields)]
+    return pa.Table.from_arrays(arrays, schema=pa.schema([pa.field(f["name"], a.type, f["nullable"]) for f, a in zip(fields, arrays)]))
 
 
 def connect():
@@ -77,18 +47,6 @@ def connect():
                 con.execute("LOAD '%s'" % os.path.join(base, n))
     con.execute("SET TimeZone='UTC'")
     return con
-
-
-def batch(start, n):
-    ids = list(range(start, start + n))
-    return pa.table({
-        "id": pa.array(ids, pa.int64()),
-        "name": pa.array([None if i % 7 == 3 else "n%d" % (i % 50) for i in ids], pa.string()),
-        "price": pa.array([i / 4 for i in ids], pa.float64()),
-        "amount": pa.array([decimal.Decimal(i - 50).scaleb(-2) for i in ids], pa.decimal128(12, 2)),
-        "at": pa.array([1_700_000_000_000_000 + i for i in ids], pa.timestamp("us", "UTC")),
-        "part": pa.array(["p%d" % (i % 3) for i in ids], pa.string()),
-    })
 
 
 def wild(seed, n):
@@ -144,54 +102,87 @@ def encodings(path):
                     t = t.set_column(t.schema.get_field_index("local"), "local", pa.nulls(t.num_rows, pa.timestamp("us")))
                 tables.append(t)
                 n += 1
-    return summed(pa.concat_tables(tables))
+    all = pa.concat_tables(tables)
+    return {"versions": [{"version": 0, "columns": all.schema.names, "rows": rows.arrow_rows(all)}]}
 
 
 CON = None
 
 
-def run(c):
+def read_deltars(path, version):
+    d = DeltaTable(path, version=version)
+    # Not to_pyarrow_table, which knows no deletion vectors.
+    t = pa.table(QueryBuilder().register("t", d).execute("SELECT * FROM t"))
+    return t.schema.names, rows.arrow_rows(t)
+
+
+def read_duckdb(path):
     global CON
+    CON = CON or connect()
+    t = CON.execute("SELECT * FROM delta_scan('%s')" % path).to_arrow_table()
+    return {"versions": [{"version": 0, "columns": t.schema.names, "rows": rows.arrow_rows(t)}]}
+
+
+def merge(d, c):
+    m = d.merge(table(c), c["on"], source_alias="s", target_alias="t")
+    for k in c["clauses"]:
+        do, cond, sets = k["action"], k.get("if"), k.get("set")
+        if do == "matched delete":
+            m = m.when_matched_delete(cond)
+        elif do == "matched update":
+            m = m.when_matched_update(sets, cond) if sets else m.when_matched_update_all(cond)
+        elif do == "insert":
+            m = m.when_not_matched_insert_all(cond)
+        elif do == "source delete":
+            m = m.when_not_matched_by_source_delete(cond)
+        else:
+            m = m.when_not_matched_by_source_update(sets, cond)
+    m.execute()
+
+
+def run(c):
     cmd, path = c["cmd"], c["path"]
-    if cmd == "deltars":
-        t = deltalake.DeltaTable(path, version=c.get("version"))
-        return dict(summed(t.to_pyarrow_table()), version=t.version())
+    if cmd == "read":
+        return rows.every(c["versions"], lambda v: read_deltars(path, v))
     if cmd == "duckdb":
-        CON = CON or connect()
-        t = CON.execute("SELECT * FROM delta_scan('%s')" % path).fetch_arrow_table()
-        return summed(t)
+        return read_duckdb(path)
     if cmd == "encodings":
         return encodings(path)
+    if cmd == "create":
+        schema = deltalake.Schema.from_json(rows.json.dumps(c["schema"]))
+        DeltaTable.create(path, schema, partition_by=c["partition"], configuration=c["props"])
+        return {}
+    d = DeltaTable(path)
     if cmd == "append":
-        deltalake.write_deltalake(path, batch(c["start"], c["n"]), mode="append", partition_by=["part"] if c.get("create") else None)
-        return {}
-    if cmd == "overwrite":
-        deltalake.write_deltalake(path, batch(c["start"], c["n"]), mode="overwrite")
-        return {}
-    t = deltalake.DeltaTable(path)
-    if cmd == "delete":
-        return {"m": str(t.delete(c["where"]))}
-    if cmd == "update":
-        return {"m": str(t.update(updates=c["set"], predicate=c["where"]))}
-    if cmd == "optimize":
-        return {"m": str(t.optimize.compact())}
-    if cmd == "vacuum":
-        return {"m": str(len(t.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)))}
-    if cmd == "checkpoint":
-        t.create_checkpoint()
-        return {}
-    if cmd == "history":
-        return {"h": [h.get("operation") for h in t.history()]}
-    if cmd == "merge":
-        m = t.merge(batch(c["start"], c["n"]), "t.id = s.id", source_alias="s", target_alias="t")
-        m.when_matched_update_all().when_not_matched_insert_all().execute()
-        return {}
-    raise ValueError(cmd)
+        txn = CommitProperties(app_transactions=[Transaction(c["app"], c["txn"])]) if "app" in c else None
+        write_deltalake(d, table(c), mode="append", schema_mode="merge" if c.get("merge") else None, commit_properties=txn)
+    elif cmd == "overwrite":
+        write_deltalake(d, table(c), mode="overwrite", predicate=c.get("where"))
+    elif cmd == "delete":
+        d.delete(c["where"])
+    elif cmd == "update":
+        d.update(updates=c["set"], predicate=c["where"])
+    elif cmd == "merge":
+        merge(d, c)
+    elif cmd == "optimize":
+        d.optimize.z_order(c["zorder"]) if c["zorder"] else d.optimize.compact()
+    elif cmd == "vacuum":
+        d.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=not c["lite"])
+    elif cmd == "checkpoint":
+        d.create_checkpoint()
+    elif cmd == "cleanup":
+        d.cleanup_metadata()
+    elif cmd == "restore":
+        d.restore(c["version"])
+    elif cmd == "add column":
+        d.alter.add_columns([deltalake.Field(c["name"], deltalake.schema.PrimitiveType(c["type"]))])
+    elif cmd == "property":
+        d.alter.set_table_properties({c["key"]: c["value"]})
+    elif cmd == "constraint":
+        d.alter.add_constraint({c["name"]: c["where"]})
+    else:
+        raise ValueError(cmd)
+    return {}
 
 
-for line in sys.stdin:
-    try:
-        answer = run(json.loads(line))
-    except Exception as e:  # the test shows it
-        answer = {"error": "%s: %s" % (type(e).__name__, e)}
-    print(json.dumps(answer), flush=True)
+rows.serve(rows.answers(), run)

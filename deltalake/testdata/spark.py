@@ -1,50 +1,51 @@
-"""Spark as a reader and writer of Delta tables, for spark_test.go; commands and
-answers are JSON lines, one session serves them all. argv[1] is the folder of jars."""
-import datetime
-import glob
-import hashlib
+"""Spark as a reader and writer of Delta tables, for history_test.go: commands as in
+interop.py. argv: the folder of jars, a folder for temporary files."""
 import json
-import os
-import struct
 import sys
 
-from pyspark.sql import SparkSession
+from pyspark.sql.types import StructType
 
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
-names = ("delta-spark", "delta-storage", "delta-kernel", "unitycatalog")
-jars = [j for j in glob.glob(sys.argv[1] + "/*.jar") if os.path.basename(j).startswith(names)]
-b = SparkSession.builder.master("local[1]")
-for k, v in {
-    "spark.jars": ",".join(jars), "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog", "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.host": "127.0.0.1", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.driver.memory": "1g",
-    "spark.sql.shuffle.partitions": "2", "spark.databricks.delta.snapshotPartitions": "2", "spark.sql.session.timeZone": "UTC",
-    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2", "spark.databricks.delta.retentionDurationCheck.enabled": "false",
-}.items():
-    b = b.config(k, v)
-spark = b.getOrCreate()
-spark.sparkContext.setLogLevel("ERROR")
-EPOCH = datetime.datetime(1970, 1, 1)
+import rows
+import sparkdelta
+
+out = rows.answers()
+spark = sparkdelta.session(sys.argv[1], sys.argv[2])
+from delta.tables import DeltaTable
 
 
-def canonical(v, kind):
-    if v is None:
-        return b"N"
-    if kind in ("long", "integer", "short", "byte"):
-        return b"i%d" % v
-    if kind in ("double", "float"):
-        return b"f" + struct.pack(">d", v if v != 0 else 0.0).hex().encode()
-    if kind.startswith("decimal"):
-        s = format(v, "f")
-        if "." in s:
-            s = s.rstrip("0").rstrip(".")
-        return b"m" + s.encode()
-    if kind == "string":
-        return b"s%d:" % len(v.encode()) + v.encode()
-    if kind.startswith("timestamp"):
-        return b"t%d" % ((v - EPOCH) // datetime.timedelta(microseconds=1))
-    raise ValueError(kind)
+def frame(c):
+    """The rows of a command as a frame of one partition."""
+    fields = c["schema"]["fields"]
+    values = [tuple(rows.value(v, f["type"], lambda pairs: tuple(x for _, x in pairs)) for f, v in zip(fields, r)) for r in c["rows"]]
+    return spark.createDataFrame(values, StructType.fromJson(c["schema"])).coalesce(1)
+
+
+def read(path, version):
+    df = spark.read.format("delta").option("versionAsOf", version).load(path)
+    return df.columns, rows.spark_rows(df)
+
+
+def create(c):
+    b = DeltaTable.create(spark).location(c["path"]).addColumns(StructType.fromJson(c["schema"]))
+    if c["partition"]:
+        b = b.partitionedBy(*c["partition"])
+    if c.get("cluster"):
+        b = b.clusterBy(*c["cluster"])
+    for k, v in c["props"].items():
+        b = b.property(k, v)
+    b.execute()
+
+
+def merge(t, c):
+    frame(c).createOrReplaceTempView("source")
+    text = "MERGE INTO %s t USING source s ON %s" % (t, c["on"])
+    for k in c["clauses"]:
+        do, sets = k["action"], k.get("set")
+        text += {"matched delete": " WHEN MATCHED%s THEN DELETE", "matched update": " WHEN MATCHED%s THEN UPDATE SET ", "insert": " WHEN NOT MATCHED%s THEN INSERT *",
+                 "source delete": " WHEN NOT MATCHED BY SOURCE%s THEN DELETE", "source update": " WHEN NOT MATCHED BY SOURCE%s THEN UPDATE SET "}[do] % (" AND (%s)" % k["if"] if k.get("if") else "")
+        if "update" in do:
+            text += ", ".join("t.%s = %s" % kv for kv in sets.items()) if sets else "*"
+    spark.sql(text).collect()
 
 
 def scala_map():
@@ -53,48 +54,59 @@ def scala_map():
 
 def validate(path):
     """Spark's own check of the newest version against its checksum file."""
-    logs = spark._jvm.org.apache.spark.sql.delta.DeltaLog
-    logs.clearCache()
-    snap = logs.forTable(spark._jsparkSession, path).unsafeVolatileSnapshot()
+    snap = sparkdelta.delta_log(spark, path).unsafeVolatileSnapshot()
     if not snap.checksumOpt().isDefined():
         raise ValueError("Spark does not take the checksum of version %d" % snap.version())
     if not snap.validateChecksum(scala_map()):
         raise ValueError("Spark does not agree with the checksum of version %d" % snap.version())
-    c = snap.checksumOpt().get()
     files = snap.logSegment().deltas()
     names = [files.apply(i).getPath().getName() for i in range(files.size())]
-    return {"version": snap.version(), "rows": c.numFiles(), "h": names + [snap.logSegment().checkpointProvider().toString()]}
+    return {"number": snap.version(), "count": snap.checksumOpt().get().numFiles(), "h": names + [snap.logSegment().checkpointProvider().toString()]}
 
 
 def run(c):
-    if c["cmd"] == "sql":
+    cmd, path = c["cmd"], c.get("path")
+    t = "delta.`%s`" % path
+    if cmd == "sql":
         spark.sql(c["sql"]).collect()
         return {}
-    if c["cmd"] == "rows":
+    if cmd == "rows":
         return {"h": [json.dumps(r.asDict(True), default=str) for r in spark.sql(c["sql"]).collect()]}
-    if c["cmd"] == "validate":
-        return validate(c["path"])
-    df = spark.read.format("delta")
-    if "version" in c:
-        df = df.option("versionAsOf", c["version"])
-    df = df.load(c["path"])
-    kinds = [f.dataType.simpleString() for f in df.schema.fields]
-    kinds = [{"bigint": "long", "int": "integer"}.get(k, k) for k in kinds]
-    total, rows = 0, 0
-    for row in df.collect():
-        enc = b"(" + b"".join(canonical(v, k) for v, k in zip(row, kinds)) + b")"
-        total = (total + int.from_bytes(hashlib.sha256(enc).digest()[:16], "big")) % (1 << 128)
-        rows += 1
-    return {"rows": rows, "sum": "%032x" % total}
+    if cmd == "validate":
+        return validate(path)
+    if cmd == "read":
+        return rows.every(c["versions"], lambda v: read(path, v))
+    if cmd == "create":
+        create(c)
+    elif cmd == "append":
+        w = frame(c).write.format("delta").mode("append")
+        if c.get("merge"):
+            w = w.option("mergeSchema", "true")
+        if "app" in c:
+            w = w.option("txnAppId", c["app"]).option("txnVersion", c["txn"])
+        w.save(path)
+    elif cmd == "overwrite":
+        w = frame(c).write.format("delta").mode("overwrite")
+        if c.get("where"):
+            w = w.option("replaceWhere", c["where"])
+        if c.get("dynamic"):
+            w = w.option("partitionOverwriteMode", "dynamic")
+        w.save(path)
+    elif cmd == "merge":
+        merge(t, c)
+    elif cmd == "checkpoint":
+        sparkdelta.delta_log(spark, path).checkpoint()
+    elif cmd == "cleanup":
+        sparkdelta.clean_up(spark, path)
+    else:
+        spark.sql({
+            "delete": "DELETE FROM {t} WHERE {where}", "update": "UPDATE {t} SET {sets} WHERE {where}", "optimize": "OPTIMIZE {t} {zorders}",
+            "vacuum": "VACUUM {t} {lites} RETAIN 0 HOURS", "restore": "RESTORE TABLE {t} TO VERSION AS OF {version}", "add column": "ALTER TABLE {t} ADD COLUMNS ({name} {type})",
+            "widen": "ALTER TABLE {t} ALTER COLUMN {name} TYPE {type}", "rename": "ALTER TABLE {t} RENAME COLUMN {name} TO {to}", "drop": "ALTER TABLE {t} DROP COLUMN {name}",
+            "property": "ALTER TABLE {t} SET TBLPROPERTIES ('{key}' = '{value}')", "constraint": "ALTER TABLE {t} ADD CONSTRAINT {name} CHECK ({where})",
+        }[cmd].format(t=t, sets=", ".join("%s = %s" % kv for kv in c.get("set", {}).items()), zorders="ZORDER BY (%s)" % ", ".join(c["zorder"]) if c.get("zorder") else "",
+                      lites="LITE" if c.get("lite") else "FULL", **{k: v for k, v in c.items() if k not in ("cmd", "path")})).collect()
+    return {}
 
 
-os.environ["TZ"] = "UTC"
-import time
-
-time.tzset()
-for line in sys.stdin:
-    try:
-        answer = run(json.loads(line))
-    except Exception as e:
-        answer = {"error": ("%s: %s" % (type(e).__name__, e))[:900]}
-    print(json.dumps(answer), file=answers, flush=True)
+rows.serve(out, run)
