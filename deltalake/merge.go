@@ -130,9 +130,11 @@ type merging struct {
 	meta    *Metadata
 	matched []bool // source rows that match a row of the table
 	keys    []joinKey
-	index   map[string][]int32
+	index   *joinIndex
 	rw      *rewriter
 	ids     *identityFiller
+
+	keyRange *Expr // fulfilled by every row that can match; nil: all rows are of interest
 }
 
 // joinKey is one equality between a target and a source expression.
@@ -153,9 +155,7 @@ func (mg *merging) run(ctx context.Context) (*Commit, error) {
 		return nil, err
 	}
 	mg.splitKeys(on)
-	if err := mg.buildIndex(); err != nil {
-		return nil, err
-	}
+	mg.buildIndex()
 	narrow, err := mg.narrow(on)
 	if err != nil {
 		return nil, err
@@ -374,24 +374,6 @@ func appendKey(b []byte, v *Vector, i int) ([]byte, bool) {
 	return append(b, byte(x), byte(x>>8), byte(x>>16), byte(x>>24), byte(x>>32), byte(x>>40), byte(x>>48), byte(x>>56)), true
 }
 
-func (mg *merging) buildIndex() error {
-	mg.index = make(map[string][]int32, mg.src.Len)
-	var key []byte
-	for i := range mg.src.Len {
-		key = key[:0]
-		ok := true
-		for _, k := range mg.keys {
-			if key, ok = appendKey(key, mg.src.Column(k.source.name[1]), i); !ok {
-				break
-			}
-		}
-		if ok {
-			mg.index[string(key)] = append(mg.index[string(key)], int32(i))
-		}
-	}
-	return nil
-}
-
 // prune returns a condition on the table, bound, that every row which can match
 // fulfils; nil when all rows are of interest.
 func (mg *merging) prune(on *Expr) (*Expr, error) {
@@ -426,6 +408,7 @@ func (mg *merging) prune(on *Expr) (*Expr, error) {
 		lit := func(x value) *Expr { return &Expr{op: "lit", val: x, text: x.text()} }
 		out = And(out, And(binary2(">=", col, lit(lo)), binary2("<=", col, lit(hi))))
 	}
+	mg.keyRange = out
 	for _, c := range conjuncts(on, nil) {
 		if t, s := sides(c); t && !s {
 			out = And(out, unqualify(c))

@@ -13,13 +13,17 @@ func (mg *merging) file(ctx context.Context, a *AddFile, p *pairing) error {
 		return err
 	}
 	mg.d.reads = append(mg.d.reads, a)
+	filter, err := mg.within(p.schema)
+	if err != nil {
+		return err
+	}
 	var todo []verdict
-	live := int64(0)
-	err = mg.s.readPath(ctx, a.Path, a.Size, a.PartitionValues, old, p.schema, nil, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
+	live, seen := int64(0), int64(0)
+	err = mg.s.readPath(ctx, a.Path, a.Size, a.PartitionValues, old, p.schema, filter, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
 		if alive == nil {
 			alive = allRows(b.Len)
 		}
-		live += int64(len(alive))
+		live, seen = live+int64(len(alive)), seen+int64(b.Len)
 		more, err := mg.decide(b, first, alive, p)
 		todo = append(todo, more...)
 		return err
@@ -36,13 +40,15 @@ func (mg *merging) file(ctx context.Context, a *AddFile, p *pairing) error {
 	mg.d.remove(a, rw.now)
 	vectors := mg.s.usesVectors()
 	rest := hit
-	if vectors || hit.count == live {
+	n, known := a.NumRecords()
+	whole := hit.count == live && (filter == nil || known && n == seen) // no row stays
+	if vectors || whole {
 		rest = nil
 	}
 	if err := mg.carryOut(ctx, a, old, todo, rest); err != nil {
 		return err
 	}
-	if vectors && hit.count < live {
+	if vectors && !whole {
 		all := newRowSet()
 		if old != nil {
 			all = old.clone()
@@ -55,29 +61,17 @@ func (mg *merging) file(ctx context.Context, a *AddFile, p *pairing) error {
 	return nil
 }
 
+// within returns the range of keys as a filter of rows, nil for none.
+func (mg *merging) within(s *Schema) (*Expr, error) {
+	if mg.keyRange == nil {
+		return nil, nil
+	}
+	return mg.keyRange.bind(s)
+}
+
 // decide finds what happens to the rows of a narrow batch.
 func (mg *merging) decide(b *Batch, first int64, alive []int32, p *pairing) ([]verdict, error) {
-	var trows, srows []int32
-	keyCols := make([]*Vector, len(mg.keys))
-	for k, key := range mg.keys {
-		keyCols[k] = b.Column(key.target.name[1])
-	}
-	var key []byte
-	for _, r := range alive {
-		key = key[:0]
-		ok := true
-		for _, v := range keyCols {
-			if key, ok = appendKey(key, v, int(r)); !ok {
-				break
-			}
-		}
-		if !ok {
-			continue
-		}
-		for _, s := range mg.index[string(key)] {
-			trows, srows = append(trows, r), append(srows, s)
-		}
-	}
+	trows, srows := mg.match(b, alive)
 	if p.rest != nil && len(trows) > 0 {
 		keep, err := p.rest.matches(pairBatch(p.pair, b, trows, mg.src, srows))
 		if err != nil {
@@ -231,7 +225,21 @@ func (mg *merging) carryOut(ctx context.Context, a *AddFile, old *rowSet, todo [
 			return mg.rw.copyRest(ctx, a, old, rest)
 		}
 	}
-	return mg.s.readRows(ctx, a, old, full, nil, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
+	var filter *Expr
+	if rest == nil { // only rows that matched are wanted
+		var err error
+		if filter, err = mg.within(full); err != nil {
+			return err
+		}
+	}
+	return mg.s.readRows(ctx, a, old, full, filter, defaultBatchRows, func(b *Batch, first int64, alive []int32) error {
+		if rest != nil && mg.patches() {
+			from := next
+			for next < len(todo) && todo[next].row < first+int64(b.Len) {
+				next++
+			}
+			return mg.patch(b, first, alive, todo[from:next], updates)
+		}
 		if err := mg.rw.copyBatch(b, first, alive, rest); err != nil {
 			return err
 		}
@@ -260,39 +268,43 @@ func (mg *merging) carryOut(ctx context.Context, a *AddFile, old *rowSet, todo [
 
 // apply carries out one clause on rows of the table.
 func (mg *merging) apply(c int, updates []func(*Batch, *Batch) (*Batch, error), before *Batch, srows []int32) error {
+	after, err := mg.change(c, updates, before, srows)
+	if err != nil || after == nil {
+		return err
+	}
+	return mg.rw.putUpdated(after)
+}
+
+// change computes what a clause makes of rows of the table, nil for no rows, and
+// writes the change feed.
+func (mg *merging) change(c int, updates []func(*Batch, *Batch) (*Batch, error), before *Batch, srows []int32) (after *Batch, err error) {
 	clause := &mg.m.Clauses[c]
 	feed := mg.rw.feed
 	if clause.Action == MatchedDelete || clause.Action == NotMatchedBySourceDelete {
 		mg.d.m.RowsDeleted += int64(before.Len)
 		if feed == nil {
-			return nil
+			return nil, nil
 		}
-		return feed.write(before, "delete")
+		return nil, feed.write(before, "delete")
 	}
 	mg.d.m.RowsUpdated += int64(before.Len)
 	if updates[c] == nil {
-		u, err := mg.updater(clause)
-		if err != nil {
-			return err
+		if updates[c], err = mg.updater(clause); err != nil {
+			return nil, err
 		}
-		updates[c] = u
 	}
 	src := (*Batch)(nil)
 	if clause.Action == MatchedUpdate {
 		src = NewBatch(mg.src.Schema)
 		src.Gather(mg.src, srows)
 	}
-	after, err := updates[c](before, src)
-	if err != nil {
-		return err
-	}
-	if err := mg.rw.putUpdated(after); err != nil || feed == nil {
-		return err
+	if after, err = updates[c](before, src); err != nil || feed == nil {
+		return after, err
 	}
 	if err := feed.write(before, "update_preimage"); err != nil {
-		return err
+		return nil, err
 	}
-	return feed.write(after, "update_postimage")
+	return after, feed.write(after, "update_postimage")
 }
 
 // setter is one column's new value in a pair.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
@@ -45,12 +45,12 @@ func newCompressor(c Compression) (*compressor, error) {
 func (c *compressor) compress(body []byte) ([]byte, error) {
 	switch c.codec {
 	case format.Snappy:
-		if n := snappy.MaxEncodedLen(len(body)); n < 0 {
+		if n := s2.MaxEncodedLen(len(body)); n < 0 {
 			return nil, fmt.Errorf("deltalake: a page of %d bytes is too large", len(body))
 		} else if cap(c.buf) < n {
 			c.buf = make([]byte, n)
 		}
-		c.buf = snappy.Encode(c.buf[:cap(c.buf)], body)
+		c.buf = s2.EncodeSnappy(c.buf[:cap(c.buf)], body)
 		return c.buf, nil
 	case format.Zstd:
 		c.buf = c.zstd.EncodeAll(body, c.buf[:0])
