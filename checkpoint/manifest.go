@@ -24,6 +24,7 @@ const (
 	OnDemand  Kind = "on-demand"  // asked for; retention applies
 	Savepoint Kind = "savepoint"  // asked for and owned by the user; kept until disposed of
 	Final     Kind = "final"      // after the end of all input
+	Adopted   Kind = "adopted"    // copied from a savepoint that another pipeline or cluster owns; retention applies
 )
 
 // A Manifest names everything that one epoch consists of. It is immutable and
@@ -41,6 +42,24 @@ type Manifest struct {
 	Plan       dataflow.Plan        `json:"plan"`
 	States     []dataflow.StateInfo `json:"states,omitempty"`
 	Parts      []dataflow.Part      `json:"parts"`
+	// Origin is what an adopted one was copied from.
+	Origin *Origin `json:"origin,omitempty"`
+}
+
+// Origin is the checkpoint that another was copied from.
+type Origin struct {
+	Pipeline dataflow.Pipeline `json:"pipeline"`
+	Epoch    dataflow.Epoch    `json:"epoch"` // what the output of sinks stands at
+	Key      string            `json:"key"`
+}
+
+// Committed returns the epoch whose output the state of m goes with: its own, unless
+// it was copied.
+func (m *Manifest) Committed() dataflow.Epoch {
+	if m.Origin != nil {
+		return m.Origin.Epoch
+	}
+	return m.Epoch
 }
 
 // A Ref names a published manifest.

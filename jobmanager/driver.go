@@ -47,7 +47,8 @@ type driver struct {
 	retryAt   time.Time
 	avoid     map[dataflow.Epoch]bool // corrupt, and allowed to be passed over
 
-	planned  bool // the next attempt was asked for: it is no restart
+	stopCopy context.CancelFunc // of adopting
+	planned  bool               // the next attempt was asked for: it is no restart
 	ready    bool
 	over     bool // the job is, or this driver's part in it
 	ending   *ending
@@ -63,6 +64,7 @@ type stage int
 
 const (
 	idle      stage = iota // no attempt; the next one starts at retryAt
+	adopting               // what the job starts from is being copied
 	deploying              // Deploy sent, Ready not seen
 	running                // the Coordinator rules
 	halting                // Cancel sent, Stopped not seen
@@ -139,9 +141,14 @@ func (d *driver) tick() {
 	now := d.now()
 	switch d.stage {
 	case idle:
-		if !now.Before(d.retryAt) {
+		switch {
+		case now.Before(d.retryAt):
+		case d.mustAdopt():
+			d.adopt()
+		default:
 			d.deploy()
 		}
+	case adopting: // as long as it takes
 	case deploying:
 		if now.Sub(d.since) > deployWithin {
 			d.failed(control.Failed{To: d.to(), Reason: fmt.Sprintf("the task manager was not ready within %v", deployWithin)})
@@ -439,7 +446,7 @@ func (d *driver) end(e ending) {
 	}
 	d.ending = &e
 	switch d.stage {
-	case idle:
+	case idle, adopting:
 		d.stopped()
 	case deploying, running:
 		if e.phase == fsm.Canceled {
@@ -465,6 +472,9 @@ func (d *driver) sendCancel() {
 
 // stopped is called when nothing of the attempt is left.
 func (d *driver) stopped() {
+	if d.stage == adopting {
+		d.stopCopy()
+	}
 	d.enter(idle)
 	e := d.ending
 	if e == nil {

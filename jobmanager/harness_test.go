@@ -135,6 +135,28 @@ type bench struct {
 	node    *node
 	store   *objstore.Mem
 	faulty  *objstore.Faulty
+	copies  *copies
+}
+
+// copies is a store whose copies wait for the gate and may fail.
+type copies struct {
+	objstore.Store
+	gate chan struct{} // nil: open
+	err  error
+}
+
+func (c *copies) Copy(ctx context.Context, dst, src string) error {
+	if c.gate != nil {
+		select {
+		case <-c.gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if c.err != nil {
+		return c.err
+	}
+	return c.Store.Copy(ctx, dst, src)
 }
 
 // bubble runs f with a job manager in a bubble of virtual time.
@@ -143,6 +165,7 @@ func bubble(t *testing.T, f func(b *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{t: t, replica: NewReplica(), node: new(node), store: objstore.NewMem(nil)}
 		b.faulty = objstore.NewFaulty(b.store, objstore.FaultyOptions{})
+		b.copies = &copies{Store: b.faulty}
 		b.log = &memLog{replica: b.replica, term: 1}
 		b.lead()
 		defer func() { b.Close() }()
@@ -156,7 +179,7 @@ func (b *bench) lead() {
 	if b.Manager != nil {
 		b.Close()
 	}
-	m, err := New(Options{Store: b.faulty, Slots: 8, Log: slog.New(slog.DiscardHandler)}, b.replica, b.log, b.node)
+	m, err := New(Options{Store: b.copies, Slots: 8, Log: slog.New(slog.DiscardHandler)}, b.replica, b.log, b.node)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func (d *driver) restore() (control.Deploy, error) {
 	if err := checkRestore(man, &j.Plan, j.SkipState); err != nil {
 		return msg, fmt.Errorf("%w: %w", errRefused, err)
 	}
-	msg.Restored, msg.Parts = man.Epoch, man.Parts
+	msg.Restored, msg.Parts = man.Committed(), man.Parts
 	return msg, nil
 }
 

@@ -87,7 +87,7 @@ func (d *driver) sweep(ctx context.Context, cut time.Time) error {
 		}
 	}
 	var errs []error
-	for _, key := range checkpoint.Sweep(p.Name, listed, kept, func(e dataflow.Epoch) bool { return e <= p.Epoch && (e < p.Completed || p.Job == "") }) {
+	for _, key := range checkpoint.Sweep(p.Name, listed, kept, func(e dataflow.Epoch) bool { return p.Recorded(e) && (e < p.Completed || p.Job == "") }) {
 		errs = append(errs, d.m.opts.Store.Delete(ctx, key))
 	}
 	if err := errors.Join(errs...); err != nil {

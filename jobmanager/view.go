@@ -22,6 +22,7 @@ type view struct {
 	stats   []checkpoint.Stat
 	results map[dataflow.OperatorID]string
 	trouble string
+	copies  string // progress of adopting
 	held    histogram
 	swept   time.Time // driver only
 }
@@ -36,6 +37,12 @@ func (v *view) report(r control.Report) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.before, v.rep = v.rep, r
+}
+
+func (v *view) copying(text string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.copies = text
 }
 
 func (v *view) committed(c control.Committed) {
@@ -59,8 +66,9 @@ type Info struct {
 	ID          dataflow.JobID                 `json:"id"`
 	Pipeline    dataflow.Pipeline              `json:"pipeline"`
 	Phase       fsm.Phase                      `json:"phase"`
-	Reason      string                         `json:"reason,omitempty"`  // of the last failure, or why it is over
-	Trouble     string                         `json:"trouble,omitempty"` // what goes wrong now, though the job runs
+	Reason      string                         `json:"reason,omitempty"`   // of the last failure, or why it is over
+	Trouble     string                         `json:"trouble,omitempty"`  // what goes wrong now, though the job runs
+	Progress    string                         `json:"progress,omitempty"` // of what the job waits for before it runs
 	Attempt     dataflow.Attempt               `json:"attempt"`
 	Restarts    int                            `json:"restarts"`
 	Submitted   time.Time                      `json:"submitted"`
@@ -137,7 +145,7 @@ func (m *Manager) info(j *fsm.Job) Info {
 	v := &d.view
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	i.Trouble, i.Held = v.trouble, v.held.snapshot()
+	i.Trouble, i.Progress, i.Held = v.trouble, v.copies, v.held.snapshot()
 	i.Checkpoints, i.Sinks = slices.Clone(v.stats), maps.Clone(v.results)
 	i.Operators, i.Watermark = sumOperators(&j.Plan, v.rep, v.before)
 	i.Edges = sumEdges(&j.Plan, v.rep, v.before)

@@ -134,7 +134,7 @@ func (c *client) runCommand() *cobra.Command {
 				return err
 			}
 			if !detach {
-				if err := c.awaitRunning(cmd.Context(), job.ID); err != nil {
+				if err := c.awaitRunning(cmd.Context(), job.ID, cmd.ErrOrStderr()); err != nil {
 					return err
 				}
 			}
@@ -162,11 +162,17 @@ func (c *client) runCommand() *cobra.Command {
 
 // awaitRunning waits until a new job runs. One that fails before is cancelled, so
 // that a mistake leaves nothing behind that restarts for ever.
-func (c *client) awaitRunning(ctx context.Context, id string) error {
+func (c *client) awaitRunning(ctx context.Context, id string, progress io.Writer) error {
+	wall, told := clock.Wall(), ""
+	var at time.Duration
 	for {
 		var j jobmanager.Info
 		if err := c.call(ctx, "GET", "/jobs/"+id, nil, &j); err != nil {
 			return err
+		}
+		if now := wall.Monotonic(); j.Progress != told && now-at > time.Second {
+			fmt.Fprintln(progress, j.Progress)
+			told, at = j.Progress, now
 		}
 		switch j.Phase {
 		case fsm.Running, fsm.Finished, fsm.Stopping:
@@ -250,6 +256,9 @@ func printInfo(w io.Writer, j jobmanager.Info) {
 	fmt.Fprintf(w, "%s  %s  %s  attempt %d, %d restarts\n", j.ID, j.Pipeline, j.Phase, j.Attempt, j.Restarts)
 	if j.Reason != "" {
 		fmt.Fprintf(w, "reason: %s\n", j.Reason)
+	}
+	if j.Progress != "" {
+		fmt.Fprintf(w, "%s\n", j.Progress)
 	}
 	if j.Trouble != "" {
 		fmt.Fprintf(w, "trouble: %s\n", j.Trouble)

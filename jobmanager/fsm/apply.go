@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/weirstream/weir/checkpoint"
@@ -32,6 +33,7 @@ type Command struct {
 	Drop     *DropEpochs    `json:"drop,omitempty"`
 	Forget   *ForgetEpochs  `json:"forget,omitempty"`
 	Rescale  *Rescale       `json:"rescale,omitempty"`
+	Adopt    *Adopt         `json:"adopt,omitempty"`
 	Drain    *Drain         `json:"drain,omitempty"`
 }
 
@@ -99,6 +101,12 @@ type (
 		Job  dataflow.JobID `json:"job"`
 		Plan dataflow.Plan  `json:"plan"`
 	}
+	// Adopt says that the checkpoint a job starts from, which another owns, is copied.
+	Adopt struct {
+		Job   dataflow.JobID `json:"job"`
+		Ref   checkpoint.Ref `json:"ref"` // the copy, of epoch Job.Adopt
+		Bytes int64          `json:"data_bytes"`
+	}
 	// Drain says that a job's sources are to end, in this and every later attempt.
 	Drain struct {
 		Job dataflow.JobID `json:"job"`
@@ -160,6 +168,8 @@ func (m *Machine) apply(c Command) Result {
 		return m.rescale(c.Rescale)
 	case c.Drain != nil:
 		return m.drain(c.Drain)
+	case c.Adopt != nil:
+		return m.adopt(c.At, c.Term, c.Adopt)
 	}
 	return Result{Err: errors.New("fsm: entry of an unknown kind: this weir is older than the leader")}
 }
@@ -182,10 +192,17 @@ func (m *Machine) submit(at int64, c *Submit) Result {
 	m.s.NextJob++
 	j.ID = dataflow.JobID(fmt.Sprintf("job-%06d", m.s.NextJob))
 	j.Phase, j.Attempt, j.Restarts, j.Submitted, j.Changed = Created, 0, 0, at, at
-	if j.Restore != nil && j.Restore.Epoch > p.Epoch {
+	j.Adopt = 0
+	foreign := j.Restore != nil && !slices.ContainsFunc(p.Epochs, func(e EpochRecord) bool { return e.Ref == *j.Restore })
+	if foreign && j.Restore.Epoch > p.Epoch {
+		p.Foreign = append(p.Foreign, Epochs{p.Epoch + 1, j.Restore.Epoch})
 		p.Epoch = j.Restore.Epoch // never use a number again, whatever is restored
 	}
 	j.After = p.Epoch
+	if foreign {
+		p.Epoch++
+		j.Adopt = p.Epoch
+	}
 	p.Job = j.ID
 	numberStates(p, &j.Plan.Graph)
 	m.s.Pipelines[p.Name] = p
@@ -351,6 +368,9 @@ func (m *Machine) drop(c *DropEpochs) Result {
 	if err != nil {
 		return Result{Err: err}
 	}
+	if err := m.wanted(p, c.Epochs); err != nil {
+		return Result{Err: err}
+	}
 	if j := m.s.Jobs[p.Job]; j != nil && !j.Phase.Terminal() && !c.All {
 		for _, rec := range p.Epochs {
 			if slices.Contains(c.Epochs, rec.Epoch) && (!rec.Finished || rec.Epoch == p.Latest().Epoch) {
@@ -365,6 +385,40 @@ func (m *Machine) drop(c *DropEpochs) Result {
 		}
 	}
 	return Result{}
+}
+
+// wanted refuses to give up what a live job starts from, until it has a checkpoint of
+// its own.
+func (m *Machine) wanted(p *Pipeline, gone []dataflow.Epoch) error {
+	for _, id := range slices.Sorted(maps.Keys(m.s.Jobs)) {
+		j := m.s.Jobs[id]
+		if j.Phase.Terminal() || j.Restore == nil || m.s.Pipelines[j.Pipeline].Completed > j.After {
+			continue
+		}
+		for _, rec := range p.Epochs {
+			if rec.Ref == *j.Restore && slices.Contains(gone, rec.Epoch) {
+				return fmt.Errorf("job %s of pipeline %q starts from epoch %d of pipeline %q and has no checkpoint of its own yet: wait for one, or cancel the job", j.ID, j.Pipeline, rec.Epoch, p.Name)
+			}
+		}
+	}
+	return nil
+}
+
+func (m *Machine) adopt(at int64, term dataflow.Term, c *Adopt) Result {
+	j, err := m.live(c.Job, 0)
+	if err != nil {
+		return Result{Err: err}
+	}
+	p := m.s.Pipelines[j.Pipeline]
+	switch {
+	case j.Adopt == 0 || c.Ref.Epoch != j.Adopt:
+		return Result{Err: fmt.Errorf("job %s does not wait for a copy as epoch %d", j.ID, c.Ref.Epoch)}
+	case p.Completed >= j.Adopt:
+		return Result{Job: j.ID, Epoch: c.Ref.Epoch} // doubled
+	}
+	p.Epochs = append(p.Epochs, EpochRecord{Ref: c.Ref, Term: term, Finished: true, At: at, Bytes: c.Bytes})
+	p.Completed = c.Ref.Epoch
+	return Result{Job: j.ID, Epoch: c.Ref.Epoch}
 }
 
 func (m *Machine) forget(c *ForgetEpochs) Result {

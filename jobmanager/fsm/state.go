@@ -60,6 +60,7 @@ type Job struct {
 	Changed   int64             `json:"changed_us"`        // last phase change
 	Restore   *checkpoint.Ref   `json:"restore,omitempty"` // where the first attempt starts, when no own epoch is complete
 	After     dataflow.Epoch    `json:"after,omitempty"`   // newest epoch opened when it was submitted: later ones are its own
+	Adopt     dataflow.Epoch    `json:"adopt,omitempty"`   // as which Restore is to be copied first, if another owns it; 0: it is the pipeline's own
 	Drain     bool              `json:"drain,omitempty"`   // its sources are to end
 	SkipState bool              `json:"allow_non_restored_state,omitempty"`
 }
@@ -71,6 +72,12 @@ type EpochRecord struct {
 	Finished bool          `json:"finished"`
 	At       int64         `json:"at_us"`
 	Bytes    int64         `json:"data_bytes"` // of all files that its parts name
+}
+
+// Epochs is a range of epochs, both ends in it.
+type Epochs struct {
+	From dataflow.Epoch `json:"from"`
+	To   dataflow.Epoch `json:"to"`
 }
 
 // A Pipeline is what outlives its jobs: epochs, attempts, state numbers.
@@ -85,6 +92,12 @@ type Pipeline struct {
 	States    []dataflow.StateInfo `json:"states,omitempty"`
 	NextState dataflow.StateID     `json:"next_state"`
 	Orphans   []dataflow.Epoch     `json:"orphans,omitempty"` // epochs whose objects a sweep may delete
+	Foreign   []Epochs             `json:"foreign,omitempty"` // epochs of another cluster, whose objects no sweep may touch
+}
+
+// Recorded reports whether e was opened here, so that what lies under it is ours.
+func (p *Pipeline) Recorded(e dataflow.Epoch) bool {
+	return e <= p.Epoch && !slices.ContainsFunc(p.Foreign, func(f Epochs) bool { return f.From <= e && e <= f.To })
 }
 
 // Latest returns the newest completed epoch, nil if there is none.

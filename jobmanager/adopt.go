@@ -1,0 +1,65 @@
+package jobmanager
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weirstream/weir/checkpoint"
+	"github.com/weirstream/weir/jobmanager/fsm"
+)
+
+// mustAdopt reports that the job starts from a savepoint of another pipeline or
+// cluster and has no copy of it yet. A job never runs on objects that someone else may
+// dispose of.
+func (d *driver) mustAdopt() bool {
+	return d.job.Adopt != 0 && d.m.machine.pipeline(d.job.Pipeline).Completed < d.job.Adopt
+}
+
+// adopt copies what the job starts from under the pipeline's own prefix and records
+// the copy as its first checkpoint. The savepoint cannot be disposed of meanwhile.
+func (d *driver) adopt() {
+	d.enter(adopting)
+	ctx, cancel := context.WithCancel(d.ctx)
+	d.stopCopy = cancel
+	j := d.job
+	d.log.Info("copying a savepoint", "from", j.Restore.Key, "epoch", j.Adopt)
+	d.beside(func() func() {
+		defer cancel()
+		err := d.copy(ctx, j)
+		return func() {
+			d.view.copying("")
+			switch {
+			case d.stage != adopting: // it was cancelled
+			case err != nil && !retryable(err):
+				d.enter(idle)
+				d.end(ending{phase: fsm.Failed, reason: err.Error()})
+			case err != nil:
+				d.log.Warn("savepoint was not copied, it is tried again", "err", err)
+				d.enter(idle)
+				d.end(ending{phase: fsm.Restarting, reason: err.Error()})
+			default:
+				d.enter(idle)
+			}
+		}
+	})
+}
+
+// copy runs on the slow goroutine.
+func (d *driver) copy(ctx context.Context, j *fsm.Job) error {
+	o := d.m.objects()
+	man, err := o.Load(ctx, *j.Restore)
+	if err != nil {
+		return err
+	}
+	ref, own, err := o.Adopt(ctx, man, *j.Restore, j.Pipeline, j.Adopt, func(c checkpoint.Copying) {
+		d.view.copying(fmt.Sprintf("copying savepoint %d of pipeline %q: %d of %d objects", man.Epoch, man.Pipeline, c.Done, c.Objects))
+	})
+	if err != nil {
+		return err
+	}
+	total, _ := own.Bytes()
+	if r := d.m.append(ctx, fsm.Command{Adopt: &fsm.Adopt{Job: j.ID, Ref: ref, Bytes: total}}); r.Err != nil {
+		return r.Err
+	}
+	return o.Mark(ctx, j.Pipeline, ref)
+}
