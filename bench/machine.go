@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/weirstream/weir/internal/clock"
 )
 
 // Machine is where a figure was taken.
@@ -74,6 +76,15 @@ func cpuTime() time.Duration {
 		panic(fmt.Sprintf("bench: getrusage: %v", err)) // cannot fail for one's own process
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// CPU tells how much CPU time this process used while f ran, in ms per second, and
+// what f returned.
+func CPU(f func() error) (perSecond float64, err error) {
+	wall := clock.Wall()
+	began, used := wall.Monotonic(), cpuTime()
+	err = f()
+	return 1000 * rate(int64(cpuTime()-used), float64(wall.Monotonic()-began)), err
 }
 
 // peakRSS returns the most memory that this process has had resident, in bytes; 0

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirstream/weir/bench/mainjob"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/jobmanager"
 	"github.com/weirstream/weir/stream"
 )
@@ -32,6 +33,11 @@ type MainJobOptions struct {
 	Guarantee string // exactly_once, at_least_once or none; exactly_once
 	// Pace sends records and takes latencies, in a process of its own.
 	Pace func(ctx context.Context) (mainjob.Latencies, error)
+	// Floor takes those of the same records through one topic and no job, before
+	// the job starts; nil: not taken.
+	Floor func(ctx context.Context) (mainjob.Latencies, error)
+	Idle  time.Duration     // after the last record, to see what the job costs without any; 0: not seen
+	Kgo   map[string]string // client properties of both connectors
 }
 
 // The workloads.
@@ -80,7 +86,12 @@ type MainJobResult struct {
 	PerSecond   float64 `json:"events_per_second"`
 	PerCPU      float64 `json:"events_per_cpu_second"`
 	Usage
+	// Of the latency workload: CPU time of this process while records came and
+	// while none did; from planned send to arrival through the job; and without it.
+	LoadCPU  float64            `json:"cpu_ms_per_second,omitempty"`
+	IdleCPU  float64            `json:"idle_cpu_ms_per_second,omitempty"`
 	Latency  *mainjob.Latencies `json:"latency,omitempty"`
+	Floor    *mainjob.Latencies `json:"floor,omitempty"`
 	Settings map[string]string  `json:"settings"`
 	Machine  Machine            `json:"machine"`
 	Commit   string             `json:"commit"`
@@ -107,6 +118,10 @@ func MainJob(ctx context.Context, o MainJobOptions) (r MainJobResult, err error)
 	}
 	j := Job{Name: o.Workload, Build: build, Parallelism: o.Parallelism, StateBudget: o.StateBudget, Interval: o.Interval, Log: o.Log,
 		Settings: map[string]string{"connections.kafka.default.bootstrap.servers": o.Brokers}}
+	for k, v := range o.Kgo {
+		j.Settings["connections.kafka.default."+k] = v
+		r.Settings[k] = v
+	}
 	switch o.Workload {
 	case MadeActor:
 		j.Params = map[string]string{"events": strconv.FormatInt(o.Events, 10), "keys": strconv.Itoa(o.Keys)}
@@ -122,18 +137,39 @@ func MainJob(ctx context.Context, o MainJobOptions) (r MainJobResult, err error)
 	return r, nil
 }
 
-// paced runs the latency workload until the sender has its figures.
+// paced runs the latency workload until the sender has its figures and the job has
+// idled.
 func paced(ctx context.Context, o MainJobOptions, r MainJobResult, j Job) (MainJobResult, error) {
+	if o.Floor != nil {
+		floor, err := o.Floor(ctx)
+		if err != nil {
+			return r, fmt.Errorf("bench: without the job: %w", err)
+		}
+		r.Floor = &floor
+	}
 	type outcome struct {
-		l   mainjob.Latencies
-		err error
+		l          mainjob.Latencies
+		load, idle float64
+		err        error
 	}
 	var result atomic.Pointer[outcome]
+	wall := clock.Wall()
+	j.Poll = 250 * time.Millisecond // of a run that has time: looking is not free either
 	j.Params = map[string]string{"guarantee": o.Guarantee}
 	j.Started = func(ctx context.Context) error {
 		go func() {
-			l, err := o.Pace(ctx)
-			result.Store(&outcome{l, err})
+			got := new(outcome)
+			got.load, got.err = CPU(func() (err error) {
+				got.l, err = o.Pace(ctx)
+				return err
+			})
+			if o.Idle > 0 && got.err == nil {
+				got.err = clock.Sleep(ctx, wall, settle)
+			}
+			if o.Idle > 0 && got.err == nil {
+				got.idle, got.err = CPU(func() error { return clock.Sleep(ctx, wall, o.Idle) })
+			}
+			result.Store(got)
 		}()
 		return nil
 	}
@@ -146,7 +182,10 @@ func paced(ctx context.Context, o MainJobOptions, r MainJobResult, j Job) (MainJ
 	if got.err != nil {
 		return r, got.err
 	}
-	r.Latency, r.Events = &got.l, got.l.Received
+	r.Latency, r.Events, r.LoadCPU, r.IdleCPU = &got.l, got.l.Received, got.load, got.idle
 	r.PerSecond, r.PerCPU = rate(r.Events, r.Seconds), rate(r.Events, r.CPUSeconds)
 	return r, nil
 }
+
+// settle is how long after the last record a job counts as idle.
+const settle = 2 * time.Second

@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
@@ -32,6 +34,43 @@ func TestWorkloads(t *testing.T) {
 		if r.Seconds <= 0 || r.CPUSeconds <= 0 || r.PerCPU <= 0 || r.Machine.Cores == 0 {
 			t.Errorf("%s: %+v", w, r)
 		}
+	}
+}
+
+// The latency workload brings every record through the job and, before, through one
+// topic without it, and tells what the job costs loaded and idle.
+func TestLatency(t *testing.T) {
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	addr := strings.Join(broker.ListenAddrs(), ",")
+	for _, topic := range []string{mainjob.Paced, mainjob.Out, mainjob.Floor} {
+		if err := mainjob.CreateTopic(t.Context(), addr, topic, 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const rate, counted = 400, 200
+	pace := func(to, from string) func(context.Context) (mainjob.Latencies, error) {
+		return func(ctx context.Context) (mainjob.Latencies, error) {
+			return mainjob.Pace(ctx, mainjob.PacedOptions{Brokers: addr, To: to, From: from, Rate: rate, Keys: 10,
+				Warm: 300 * time.Millisecond, Run: 500 * time.Millisecond, Committed: true})
+		}
+	}
+	r, err := MainJob(t.Context(), MainJobOptions{Workload: Latency, Brokers: addr, Interval: 100 * time.Millisecond, Rate: rate,
+		Pace: pace(mainjob.Paced, mainjob.Out), Floor: pace(mainjob.Floor, mainjob.Floor), Idle: 100 * time.Millisecond,
+		Kgo: map[string]string{"linger.ms": "1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []*mainjob.Latencies{r.Latency, r.Floor} {
+		if l == nil || l.Sent != counted || l.Received != counted || l.P50 <= 0 || l.P50 > l.P99 || l.ProduceRequests == 0 || l.FetchRequests == 0 {
+			t.Errorf("latencies: %+v", l)
+		}
+	}
+	if r.LoadCPU <= 0 || r.IdleCPU <= 0 || r.Counts["produce_requests_total"] == 0 || r.Counts["fetch_requests_total"] == 0 || r.Settings["linger.ms"] != "1" {
+		t.Errorf("loaded %v, idle %v, counts %v, settings %v", r.LoadCPU, r.IdleCPU, r.Counts, r.Settings)
 	}
 }
 

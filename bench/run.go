@@ -30,6 +30,7 @@ type Job struct {
 	Interval    time.Duration               // between checkpoints
 	Dir         string                      // for everything the cluster writes; a temporary folder
 	Log         *slog.Logger                // nil: none
+	Poll        time.Duration               // between looks at the job; 50ms
 	Started     func(context.Context) error // called when the job runs; may be nil
 	// Enough says when the job is to be cancelled; nil: it ends by itself.
 	Enough func(jobmanager.Info) bool
@@ -42,6 +43,8 @@ type Usage struct {
 	StateBytes  int64       `json:"state_bytes"` // most that the runners' tables held
 	Checkpoints Checkpoints `json:"checkpoints"`
 	RSSBytes    int64       `json:"rss_bytes"` // peak of the process
+	// What connectors counted by name, requests to brokers among it.
+	Counts map[string]int64 `json:"counts,omitempty"`
 }
 
 // Checkpoints sums the completed checkpoints of a run.
@@ -60,6 +63,9 @@ func Run(ctx context.Context, j Job) (u Usage, err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(j.Dir)) }()
 	}
+	if j.Poll == 0 {
+		j.Poll = 50 * time.Millisecond
+	}
 	c, err := local.Start(ctx, local.Options{Dir: j.Dir, StateBudget: j.StateBudget, Log: j.Log, Slots: max(6, j.Parallelism),
 		Settings: j.Settings, Jobs: map[string]local.Build{j.Name: j.Build}})
 	if err != nil {
@@ -77,12 +83,18 @@ func Run(ctx context.Context, j Job) (u Usage, err error) {
 	started := j.Started == nil
 	enough := false
 	var last jobmanager.Info
-	err = c.Wait(ctx, 50*time.Millisecond, func(infos []jobmanager.Info) {
+	err = c.Wait(ctx, j.Poll, func(infos []jobmanager.Info) {
 		i := slices.IndexFunc(infos, func(i jobmanager.Info) bool { return i.ID == id })
 		last = infos[i]
-		state := int64(0)
+		state, counts := int64(0), map[string]int64{}
 		for _, o := range last.Operators {
 			state += o.State
+			for name, n := range o.Counts {
+				counts[name] += n
+			}
+		}
+		if len(counts) > 0 { // the end takes them away
+			u.Counts = counts
 		}
 		u.StateBytes = max(u.StateBytes, state)
 		for _, s := range last.Checkpoints {

@@ -104,7 +104,7 @@ type Coordinator struct {
 	newest   dataflow.Epoch // last opened
 	complete dataflow.Epoch // newest complete one of the attempt
 	requests []request
-	last     time.Time     // when the last epoch was opened
+	last     time.Time     // when the last epoch was asked for, or was due
 	end      time.Time     // when the last one ended
 	failures int           // consecutive aborts
 	took     time.Duration // by the newest complete one
@@ -122,9 +122,10 @@ type Coordinator struct {
 }
 
 type request struct {
-	id   string // "" for the coordinator's own
-	kind Kind
-	last bool
+	id     string // "" for the coordinator's own
+	kind   Kind
+	last   bool
+	before time.Time // Coordinator.last until it was asked for
 }
 
 type pending struct {
@@ -180,7 +181,7 @@ func (c *Coordinator) Step(now time.Time, ev Event) []Effect {
 	case Stopped:
 		return c.stopped(now, ev.Reason)
 	case Request:
-		c.requests = append(c.requests, request{ev.ID, ev.Kind, ev.Last})
+		c.requests = append(c.requests, request{id: ev.ID, kind: ev.Kind, last: ev.Last})
 		return c.tick(now)
 	case Opened:
 		return c.opened(now, ev)
@@ -221,23 +222,60 @@ func (c *Coordinator) tick(now time.Time) (out []Effect) {
 
 // open emits OpenEpoch when one is due and may be taken.
 func (c *Coordinator) open(now time.Time) []Effect {
-	if !c.running || c.opening != nil || c.pending != nil || len(c.unfinished) >= c.opts.MaxUnfinished || c.final != 0 || c.stopping {
+	if !c.mayOpen() {
 		return nil
 	}
 	var r request
+	asked := now
 	switch {
 	case c.wantFinal:
 		r = request{kind: Final}
 	case len(c.requests) > 0:
 		r = c.requests[0]
 		c.requests = c.requests[1:]
-	case now.Sub(c.last) < c.interval(now) || now.Sub(c.end) < c.opts.MinPause:
+	case now.Before(c.due(now)):
 		return nil
 	default:
 		r = request{kind: Periodic}
+		// The gap holds from start to start: that this one was noticed a little late
+		// does not put off all that follow.
+		if every := c.interval(now); now.Sub(c.last)-every < min(every/4, mostDrift) {
+			asked = c.last.Add(every)
+		}
 	}
+	r.before, c.last = c.last, asked
 	c.opening = &r
 	return []Effect{OpenEpoch{Attempt: c.attempt, Kind: r.kind}}
+}
+
+// mostDrift is the most by which an epoch may be late without moving the next.
+const mostDrift = 100 * time.Millisecond
+
+// mayOpen tells whether nothing but time keeps the next epoch from being opened.
+func (c *Coordinator) mayOpen() bool {
+	return c.running && c.opening == nil && c.pending == nil && len(c.unfinished) < c.opts.MaxUnfinished && c.final == 0 && !c.stopping
+}
+
+// due returns when the next periodic epoch may be opened.
+func (c *Coordinator) due(now time.Time) time.Time {
+	every := c.interval(now)
+	if every == math.MaxInt64 {
+		return now.Add(every)
+	}
+	due := c.last.Add(every)
+	if pause := c.end.Add(c.opts.MinPause); pause.After(due) {
+		return pause
+	}
+	return due
+}
+
+// Wait returns how long nothing can happen without an event but Ticks that find
+// nothing due, and at most atMost: a driver that ticks then opens epochs in time.
+func (c *Coordinator) Wait(now time.Time, atMost time.Duration) time.Duration {
+	if !c.mayOpen() {
+		return atMost
+	}
+	return max(0, min(atMost, c.due(now).Sub(now)))
 }
 
 // interval returns the gap between two checkpoints. When an input has just ended,
@@ -298,13 +336,14 @@ func (c *Coordinator) opened(now time.Time, ev Opened) []Effect {
 	r := *c.opening
 	c.opening = nil
 	if ev.Err != nil {
+		c.last = r.before // tried again at the next tick
 		return answer(r, 0, "", ev.Err.Error())
 	}
 	p := &pending{epoch: ev.Epoch, req: r, opened: now, waiting: map[dataflow.SubtaskID]bool{}}
 	for _, s := range c.subtasks {
 		p.waiting[s] = true
 	}
-	c.pending, c.last, c.newest = p, now, ev.Epoch
+	c.pending, c.newest = p, ev.Epoch
 	c.stats = append(c.stats, Stat{Epoch: ev.Epoch, Kind: r.kind, Status: "in_progress", Started: now})
 	if len(c.stats) > keepStats {
 		c.stats = slices.Delete(c.stats, 0, len(c.stats)-keepStats)

@@ -197,6 +197,60 @@ func (h *history) deliver() {
 	h.step(ev)
 }
 
+// The gap between checkpoints holds from start to start: neither late ticks nor
+// slow log entries add up, and an epoch that took long is not made up for.
+func TestCoordinatorKeepsPace(t *testing.T) {
+	const every, tick, late = 100 * time.Millisecond, 20 * time.Millisecond, 3 * time.Millisecond
+	c := NewCoordinator(Options{Interval: every})
+	start := time.Unix(0, 0)
+	now, epoch, asked := start, dataflow.Epoch(0), time.Duration(-1)
+	step := func(ev Event) {
+		for _, e := range c.Step(now, ev) {
+			if _, ok := e.(OpenEpoch); ok {
+				asked = now.Sub(start)
+			}
+		}
+	}
+	open := func(want time.Duration) {
+		t.Helper()
+		for range 100 {
+			if asked >= 0 {
+				break
+			}
+			now = now.Add(c.Wait(now, tick) + late)
+			step(Tick{})
+		}
+		if asked < want || asked > want+late {
+			t.Fatalf("epoch %d is asked for at %v, want %v", epoch+1, asked, want)
+		}
+		asked = -1
+	}
+	take := func(took time.Duration) {
+		epoch++
+		now = now.Add(5 * time.Millisecond) // the log entry
+		step(Opened{Attempt: 1, Epoch: epoch})
+		now = now.Add(took)
+		step(Acked{Epoch: epoch, Part: dataflow.Part{Subtask: dataflow.SubtaskID{Chain: "a"}}})
+		step(Published{Epoch: epoch, Ref: Ref{Epoch: epoch}})
+		step(Completed{Epoch: epoch})
+		step(FinishRecorded{Epoch: epoch})
+	}
+	step(Deployed{Attempt: 1, Subtasks: []dataflow.SubtaskID{{Chain: "a"}}})
+	for n := range 20 {
+		open(every * time.Duration(n+1))
+		take(15 * time.Millisecond)
+	}
+	open(21 * every)
+	step(Opened{Attempt: 1, Err: errors.New("the log is down")})
+	step(Tick{})
+	open(now.Sub(start)) // again, at once
+	take(190 * time.Millisecond)
+	behind := now.Sub(start)
+	open(behind)
+	take(0)
+	open(behind + every)
+}
+
 // Retention keeps the newest, every savepoint and what is unfinished.
 func TestKeep(t *testing.T) {
 	refs := []Ref{{Epoch: 1}, {Epoch: 2, Kind: Savepoint}, {Epoch: 3}, {Epoch: 4}, {Epoch: 5}, {Epoch: 6}}

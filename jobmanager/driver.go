@@ -18,6 +18,7 @@ import (
 
 const (
 	tickEvery     = 20 * time.Millisecond
+	tickLeast     = time.Millisecond
 	deployWithin  = 2 * time.Minute
 	stoppedWithin = 30 * time.Second
 	cancelEvery   = 2 * time.Second // until Stopped comes
@@ -124,7 +125,7 @@ func (d *driver) run() {
 			}
 		case <-tick.C():
 			d.tick()
-			tick.Reset(tickEvery)
+			tick.Reset(d.pause())
 		case <-d.ctx.Done():
 			return
 		}
@@ -163,6 +164,15 @@ func (d *driver) tick() {
 			d.sendCancel()
 		}
 	}
+}
+
+// pause returns the time until the next tick: shorter than usual if an epoch is due
+// before.
+func (d *driver) pause() time.Duration {
+	if d.stage != running {
+		return tickEvery
+	}
+	return max(tickLeast, d.coord.Wait(d.now(), tickEvery))
 }
 
 // handle acts on one message of a task manager, a user, or the slow goroutine.

@@ -69,21 +69,30 @@ func (d *driver) publish(e checkpoint.PublishManifest) {
 }
 
 // complete appends the entry that makes an epoch complete. Whether it is applied
-// is never left open: append tries until the log answers.
+// is never left open: append tries until the log answers. The marker, which only a
+// restore by path asks for, is put while the sinks commit, but before a user is
+// told of an epoch that they asked for.
 func (d *driver) complete(e checkpoint.RecordComplete) {
+	pipeline := d.job.Pipeline
 	d.beside(func() func() {
 		failpoint.Hit(failpoint.RaftBefore, failpoint.Int("epoch", int64(e.Ref.Epoch)))
 		r := d.m.append(d.ctx, fsm.Command{Complete: &fsm.CompleteEpoch{Job: d.id, Attempt: e.Attempt, Ref: e.Ref, Bytes: e.Bytes}})
 		if d.ctx.Err() != nil {
 			return nil // shut down: the next leader reads the log
 		}
-		if r.Err == nil {
-			failpoint.Hit(failpoint.RaftAfter, failpoint.Int("epoch", int64(e.Ref.Epoch)))
-			if err := d.m.objects().Mark(d.ctx, d.job.Pipeline, e.Ref); err != nil {
-				d.log.Warn("the epoch is complete, its marker is missing: it can be restored here, but not by its path", "epoch", e.Ref.Epoch, "err", err)
-			}
+		completed := d.back(checkpoint.Completed{Epoch: e.Ref.Epoch, Key: e.Ref.Key, Err: r.Err})
+		if r.Err != nil {
+			return completed
 		}
-		return d.back(checkpoint.Completed{Epoch: e.Ref.Epoch, Key: e.Ref.Key, Err: r.Err})
+		failpoint.Hit(failpoint.RaftAfter, failpoint.Int("epoch", int64(e.Ref.Epoch)))
+		if e.Ref.Kind == checkpoint.Periodic {
+			d.inbox.Put(completed)
+			completed = nil
+		}
+		if err := d.m.objects().Mark(d.ctx, pipeline, e.Ref); err != nil {
+			d.log.Warn("the epoch is complete, its marker is missing: it can be restored here, but not by its path", "epoch", e.Ref.Epoch, "err", err)
+		}
+		return completed
 	})
 }
 

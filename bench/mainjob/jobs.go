@@ -14,6 +14,7 @@ const (
 	Topic = "bench_records"
 	Paced = "bench_paced" // of the latency workload
 	Out   = "bench_out"
+	Floor = "bench_floor" // the same without a job
 )
 
 // A Tally is what a user's actor emits for each record.

@@ -26,8 +26,9 @@ type benchMainJob struct {
 	workload, events, brokers, guarantee string
 	parallelism, keys                    int
 	rate                                 int64
-	interval, warm, run                  time.Duration
+	interval, warm, run, floor, idle     time.Duration
 	loaded                               bool
+	properties                           map[string]string
 }
 
 func benchMainJobCommand() *cobra.Command {
@@ -47,6 +48,9 @@ func benchMainJobCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.guarantee, "guarantee", "exactly_once", "of the sink, for latency: exactly_once (read committed), at_least_once or none")
 	cmd.Flags().DurationVar(&f.warm, "warm-up", 5*time.Second, "not counted, for latency")
 	cmd.Flags().DurationVar(&f.run, "duration", 20*time.Second, "counted, for latency")
+	cmd.Flags().DurationVar(&f.floor, "floor", 10*time.Second, "first send the records through a topic without a job for so long, for latency; 0: do not")
+	cmd.Flags().DurationVar(&f.idle, "idle", 30*time.Second, "in the end let the job wait for records for so long, for latency; 0: do not")
+	cmd.Flags().StringToStringVar(&f.properties, "property", nil, "Kafka client properties of the job's connectors, such as linger.ms=5")
 	cmd.Flags().BoolVar(&f.loaded, "loaded", false, "the topic holds the records already")
 	return cmd
 }
@@ -57,14 +61,21 @@ func benchPaceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "pace", Short: "Send records on schedule and take the time until they come out", Args: cobra.NoArgs, Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := mainjob.Pace(cmd.Context(), o)
+			var l mainjob.Latencies
+			used, err := bench.CPU(func() (err error) {
+				l, err = mainjob.Pace(cmd.Context(), o)
+				return err
+			})
 			if err != nil {
 				return err
 			}
+			l.CPU = used
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(l)
 		},
 	}
 	cmd.Flags().StringVar(&o.Brokers, "broker", "", "")
+	cmd.Flags().StringVar(&o.To, "to", mainjob.Paced, "")
+	cmd.Flags().StringVar(&o.From, "from", mainjob.Out, "")
 	cmd.Flags().Int64Var(&o.Rate, "rate", 10_000, "")
 	cmd.Flags().IntVar(&o.Keys, "keys", 10_000, "")
 	cmd.Flags().DurationVar(&o.Warm, "warm-up", 5*time.Second, "")
@@ -113,11 +124,11 @@ func (f *benchMainJob) runAll(cmd *cobra.Command) (err error) {
 	}
 	tuneMemory(budget)
 	o := bench.MainJobOptions{Workload: f.workload, Brokers: f.brokers, Kafka: kind, Events: n, Keys: f.keys, Parallelism: f.parallelism, StateBudget: budget,
-		Interval: f.interval, Log: log, Rate: f.rate, Guarantee: f.guarantee, Pace: func(ctx context.Context) (l mainjob.Latencies, err error) {
-			err = runJSON(ctx, self, []string{"bench", "pace", "--broker=" + f.brokers, fmt.Sprintf("--rate=%d", f.rate), fmt.Sprintf("--keys=%d", f.keys),
-				"--warm-up=" + f.warm.String(), "--duration=" + f.run.String(), fmt.Sprintf("--committed=%v", f.guarantee == "exactly_once")}, &l)
-			return l, err
-		}}
+		Interval: f.interval, Log: log, Rate: f.rate, Guarantee: f.guarantee, Idle: f.idle, Kgo: f.properties}
+	o.Pace = f.pace(self, mainjob.Paced, mainjob.Out, f.warm, f.run)
+	if f.floor > 0 {
+		o.Floor = f.pace(self, mainjob.Floor, mainjob.Floor, f.warm, f.floor)
+	}
 	var r bench.MainJobResult
 	if err := errors.Join(f.profiled(func() (err error) {
 		r, err = bench.MainJob(cmd.Context(), o)
@@ -128,10 +139,21 @@ func (f *benchMainJob) runAll(cmd *cobra.Command) (err error) {
 	return f.print(cmd.OutOrStdout(), r)
 }
 
+// pace returns what sends records to one topic and takes them from another, in a
+// process of its own.
+func (f *benchMainJob) pace(self, to, from string, warm, run time.Duration) func(ctx context.Context) (mainjob.Latencies, error) {
+	args := []string{"bench", "pace", "--broker=" + f.brokers, "--to=" + to, "--from=" + from, fmt.Sprintf("--rate=%d", f.rate), fmt.Sprintf("--keys=%d", f.keys),
+		"--warm-up=" + warm.String(), "--duration=" + run.String(), fmt.Sprintf("--committed=%v", f.guarantee == "exactly_once")}
+	return func(ctx context.Context) (l mainjob.Latencies, err error) {
+		err = runJSON(ctx, self, args, &l)
+		return l, err
+	}
+}
+
 // load creates and fills the topics that the workload reads.
 func (f *benchMainJob) load(ctx context.Context, n int64) error {
 	if f.workload == bench.Latency {
-		for _, t := range []string{mainjob.Paced, mainjob.Out} {
+		for _, t := range []string{mainjob.Paced, mainjob.Out, mainjob.Floor} {
 			if err := mainjob.CreateTopic(ctx, f.brokers, t, 4); err != nil {
 				return err
 			}
@@ -179,8 +201,16 @@ func (f *benchMainJob) print(out io.Writer, results ...bench.MainJobResult) erro
 	for _, r := range results {
 		fmt.Fprintf(w, "%s\t%d\t%.1f\t%.0f\t%.2f\t%.0f\t%d\t%.0f\t%d\t\n", r.Workload, r.Events, r.Seconds, r.PerSecond/1e3, r.CPUSeconds,
 			r.PerCPU/1e3, r.Checkpoints.Count, r.Checkpoints.P99, r.RSSBytes>>20)
-		if l := r.Latency; l != nil {
-			fmt.Fprintf(w, "latency\t%d of %d\tp50 %.1f ms\tp99 %.1f ms\tp99.9 %.1f ms\tmax %.1f ms\t\t\t\t\n", l.Received, l.Sent, l.P50, l.P99, l.P999, l.Max)
+		for _, of := range []struct {
+			name string
+			*mainjob.Latencies
+		}{{"latency", r.Latency}, {"without the job", r.Floor}} {
+			if l := of.Latencies; l != nil {
+				fmt.Fprintf(w, "%s\t%d of %d\tp50 %.1f ms\tp99 %.1f ms\tp99.9 %.1f ms\tmax %.1f ms\t\t\t\t\n", of.name, l.Received, l.Sent, l.P50, l.P99, l.P999, l.Max)
+			}
+		}
+		if r.Latency != nil {
+			fmt.Fprintf(w, "CPU ms/s\tloaded %.0f\tidle %.1f\tsender %.0f\t\t\t\t\t\t\n", r.LoadCPU, r.IdleCPU, r.Latency.CPU)
 		}
 	}
 	return w.Flush()

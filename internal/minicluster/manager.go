@@ -404,8 +404,16 @@ func (m *manager) complete(e checkpoint.RecordComplete) {
 		r := m.append(fsm.Command{Complete: &fsm.CompleteEpoch{Job: m.job.ID, Attempt: e.Attempt, Ref: e.Ref, Bytes: e.Bytes}})
 		if r.Err == nil {
 			m.s.stats.Completed++
-			if err := (checkpoint.Objects{Store: m.disk()}).Mark(m.s.ctx, pipelineName, e.Ref); err != nil {
-				m.s.tracef("marker: %v", err)
+			mark := func() func() {
+				if err := (checkpoint.Objects{Store: m.disk()}).Mark(m.s.ctx, pipelineName, e.Ref); err != nil {
+					m.s.tracef("marker: %v", err)
+				}
+				return nil
+			}
+			if e.Ref.Kind == checkpoint.Periodic { // nobody waits for it
+				m.slow = slices.Insert(m.slow, 0, mark)
+			} else {
+				mark()
 			}
 		}
 		return m.back(checkpoint.Completed{Epoch: e.Ref.Epoch, Key: e.Ref.Key, Err: r.Err})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -29,8 +28,8 @@ const (
 
 // rawOptions are the client options of requests that are sent by hand: EndTxn is
 // pinned to its version.
-func rawOptions(props map[string]string, log *slog.Logger) ([]kgo.Opt, error) {
-	opts, err := clientOptions(sinkSide, props, log)
+func rawOptions(props map[string]string, env spi.Env) ([]kgo.Opt, error) {
+	opts, err := clientOptions(sinkSide, props, env)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +61,7 @@ func (s Sink) OpenCommitter(ctx context.Context, env spi.Env) (spi.Committer, er
 	if cfg.guarantee != exactlyOnce {
 		return c, nil
 	}
-	opts, err := rawOptions(cfg.props, env.Log)
+	opts, err := rawOptions(cfg.props, env)
 	if err != nil {
 		return nil, err
 	}

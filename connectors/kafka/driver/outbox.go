@@ -29,6 +29,7 @@ type outbox struct {
 	limit int64
 	wake  func()
 	lost  func(error)
+	first func()      // called once per generation, when the broker has its first record; nil: not
 	slab  *slab       // being filled; nil: none
 	gen   *generation // records since the last mark; nil: none
 
@@ -56,6 +57,8 @@ type generation struct {
 	records int64
 	open    atomic.Int64 // slabs not done, and one until it is marked
 	done    chan struct{}
+	first   func() // outbox.first
+	begun   atomic.Bool
 }
 
 func (g *generation) finish() {
@@ -88,7 +91,7 @@ func (o *outbox) newSlab() *slab {
 		s.promise = s.acknowledged
 	}
 	if o.gen == nil {
-		o.gen = &generation{done: make(chan struct{})}
+		o.gen = &generation{done: make(chan struct{}), first: o.first}
 		o.gen.open.Store(1)
 	}
 	s.gen = o.gen
@@ -113,6 +116,8 @@ func (s *slab) acknowledged(_ *kgo.Record, err error) {
 	if err != nil {
 		s.broken.Store(true)
 		s.out.lost(err)
+	} else if g := s.gen; g.first != nil && !g.begun.Load() && g.begun.CompareAndSwap(false, true) {
+		g.first()
 	}
 	if s.open.Add(-1) == 0 {
 		s.finish()

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/weirstream/weir/connectors/internal/option"
 	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/stream/spi"
 )
 
 // A side says which half of the connector a client property is for.
@@ -190,8 +190,8 @@ func gather(name string, settings, options map[string]string) (map[string]string
 const metadataPause = 250 * time.Millisecond
 
 // clientOptions turns properties into client options common to both sides and
-// those of the given side; log may be nil.
-func clientOptions(mine side, props map[string]string, log *slog.Logger) ([]kgo.Opt, error) {
+// those of the given side. Requests are counted and the client logs where env can.
+func clientOptions(mine side, props map[string]string, env spi.Env) ([]kgo.Opt, error) {
 	c := clientConfig{props: props}
 	all := properties()
 	for _, k := range slices.Sorted(maps.Keys(props)) {
@@ -210,8 +210,11 @@ func clientOptions(mine side, props map[string]string, log *slog.Logger) ([]kgo.
 	if props["client.id"] == "" {
 		c.opts = append(c.opts, kgo.ClientID("weir"))
 	}
-	if log != nil {
-		c.opts = append(c.opts, kgo.WithLogger(clientLog{log}))
+	if env.Log != nil {
+		c.opts = append(c.opts, kgo.WithLogger(clientLog{env.Log}))
+	}
+	if env.Count != nil {
+		c.opts = append(c.opts, kgo.WithHooks(requestCount{env.Count}))
 	}
 	if err := c.security(); err != nil {
 		return nil, err

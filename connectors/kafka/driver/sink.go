@@ -55,7 +55,8 @@ type writer struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	unmarked atomic.Bool // a marker could not be written: no more are tried
+	unmarked atomic.Bool  // a marker could not be written: no more are tried
+	marks    atomic.Int64 // markers tried
 
 	// Owned by the turn.
 	open     *producer // takes rows; nil until the first row of an epoch
@@ -76,6 +77,7 @@ type producer struct {
 	id     string // transactional; "" outside transactions
 	client *kgo.Client
 	epoch  dataflow.Epoch // prepared for; 0 while open or free
+	marker *marker        // of the transaction; nil: none is placed
 }
 
 // OpenWriter checks topic, cluster and declaration and makes the writer of one
@@ -85,7 +87,7 @@ func (s Sink) OpenWriter(ctx context.Context, env spi.Env, restored map[int][]by
 	if err != nil {
 		return nil, err
 	}
-	opts, err := rawOptions(cfg.props, env.Log)
+	opts, err := rawOptions(cfg.props, env)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +192,7 @@ func (w *writer) partitions(ctx context.Context) (n int, err error) {
 
 // client makes a producing client; id is its transactional id or "".
 func (w *writer) client(id string) (*kgo.Client, error) {
-	opts, err := clientOptions(sinkSide, w.cfg.props, w.env.Log)
+	opts, err := clientOptions(sinkSide, w.cfg.props, w.env)
 	if err != nil {
 		return nil, err
 	}
@@ -348,6 +350,12 @@ func (w *writer) take() error {
 	}
 	w.free = w.free[1:]
 	w.open = p
+	w.out.first, p.marker = nil, nil
+	if w.cfg.markers && !w.unmarked.Load() {
+		p.marker = newMarker()
+		w.out.first = p.marker.begin
+		w.wg.Go(func() { w.mark(p.id, p.client, p.marker) })
+	}
 	return nil
 }
 
@@ -475,27 +483,12 @@ func (w *writer) flush(p *producer, mark *generation, epoch dataflow.Epoch, prep
 		return spi.Prepared{}, fmt.Errorf("kafka sink: transaction %s: %w", p.id, err)
 	}
 	h := handle{ID: p.id, PID: pid, Epoch: pepoch, Version: endTxnVersion, Records: mark.records}
-	h.Marked = w.mark(h, epoch)
+	if p.marker != nil {
+		h.Marked = p.marker.placed(w.ctx, h)
+	}
 	prepared.Handles = [][]byte{h.encode()}
 	failpoint.Hit(failpoint.KafkaPrepared, failpoint.Int("epoch", int64(epoch)), failpoint.Str("id", p.id), failpoint.Int("records", mark.records))
 	return prepared, nil
-}
-
-// mark puts the commit marker into a transaction. Without one the sink works all
-// the same, so what hinders it is only logged.
-func (w *writer) mark(h handle, epoch dataflow.Epoch) bool {
-	if !w.cfg.markers || w.unmarked.Load() {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(w.ctx, markerTry)
-	defer cancel()
-	if err := placeMarker(ctx, w.clock, w.raw, h, w.cfg.topic, epoch); err != nil {
-		if w.ctx.Err() == nil && !w.unmarked.Swap(true) {
-			w.env.Log.Warn("kafka sink: no commit markers are written (option commit_markers)", "id", h.ID, "error", err)
-		}
-		return false
-	}
-	return true
 }
 
 // Finished frees the ids of committed transactions: their clients learn what the

@@ -218,6 +218,7 @@ func playHistory(t *testing.T, seed uint64, brokers []string, topic string) {
 		m.attempt()
 	}
 	m.attemptToEnd()
+	settle(t, client(t, brokers), topic)
 	got, _ := visibleIn(t, brokers, topic, true)
 	if !slices.Equal(ids(got), upTo(0, m.complete.next)) {
 		t.Errorf("seed %d: %d rows visible, want each of %d once: %v", seed, len(got), m.complete.next, ids(got))
@@ -366,6 +367,33 @@ func TestSinkCommitMarker(t *testing.T) {
 		if got, _ := visibleIn(t, addrs, topic, true); !slices.Equal(ids(got), append(upTo(0, 10), upTo(20, 30)...)) {
 			t.Errorf("visible: %v", ids(got))
 		}
+	}
+}
+
+// The marker is on its way as soon as the broker has the transaction's first record,
+// so that no epoch waits for it; one is placed per transaction.
+func TestSinkMarksEarly(t *testing.T) {
+	c := cluster(t, map[string]int32{"out": 1})
+	marked := make(chan struct{}, 10)
+	c.ControlKey(int16(kmsg.TxnOffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		marked <- struct{}{}
+		return nil, nil, false
+	})
+	wd := newWorld()
+	env := wd.env("snk", 0, 1, sink(), c.ListenAddrs())
+	w := openWriter(t, env, nil)
+	for epoch := dataflow.Epoch(1); epoch <= 2; epoch++ {
+		write(t, wd, w, event{ID: int(epoch)})
+		<-marked // before Prepare
+		write(t, wd, w, event{ID: int(epoch) + 10})
+		p := prepare(t, w, epoch)
+		if h, err := parseHandle(p.Handles[0]); err != nil || !h.Marked || h.Records != 2 {
+			t.Errorf("epoch %d: %+v, %v", epoch, h, err)
+		}
+	}
+	if n := len(marked); n != 0 {
+		t.Errorf("%d more markers than transactions", n)
 	}
 }
 

@@ -40,7 +40,7 @@ func (s Source) Open(ctx context.Context, env spi.Env, restored []dataflow.Split
 	if err != nil {
 		return nil, err
 	}
-	opts, err := clientOptions(sourceSide, cfg.props, env.Log)
+	opts, err := clientOptions(sourceSide, cfg.props, env)
 	if err != nil {
 		return nil, err
 	}
