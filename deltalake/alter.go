@@ -131,6 +131,9 @@ func checkProperty(k string, v *string) error {
 	bad := func(want string) error {
 		return fmt.Errorf("deltalake: property %s = %q is not %s", k, *v, want)
 	}
+	if strings.HasPrefix(k, "delta.feature.") && *v != "supported" && *v != "enabled" {
+		return bad("supported")
+	}
 	switch k {
 	case "delta.appendOnly", "delta.enableChangeDataFeed", "delta.enableDeletionVectors", "delta.enableInCommitTimestamps", "delta.enableTypeWidening", rowTrackingProperty,
 		"delta.enableExpiredLogCleanup", "delta.autoOptimize.autoCompact":
@@ -288,6 +291,12 @@ func (t *Table) DropColumn(ctx context.Context, name string) (*Snapshot, error) 
 		s, i, err := mappedColumn(m, name, "dropped")
 		if err != nil {
 			return nil, err
+		}
+		// A change of the clustering columns meanwhile is a conflict of this commit.
+		for _, c := range t.Latest().spec.clustered {
+			if top, _, _ := strings.Cut(c, "."); strings.EqualFold(c, name) || strings.EqualFold(top, name) {
+				return nil, fmt.Errorf("deltalake: column %q cannot be dropped: the table is clustered by it", name)
+			}
 		}
 		if use := usesColumn(m, s, name); use != "" {
 			return nil, fmt.Errorf("deltalake: column %q cannot be dropped: %s uses it", name, use)

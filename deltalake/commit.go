@@ -185,6 +185,12 @@ func (t *Table) allowed(c *Commit, s *Snapshot) error {
 	if err := protocol.checkRowTracking(meta); err != nil {
 		return err
 	}
+	if protocol.hasWriter("clustering") && len(meta.PartitionColumns) > 0 {
+		return errors.New("deltalake: a table with partition columns cannot have the feature clustering")
+	}
+	if _, _, err := s.clustering(); err != nil {
+		return err
+	}
 	if len(c.Domains)+len(c.system) > 0 && !protocol.hasWriter("domainMetadata") {
 		return errors.New("deltalake: the table has no metadata domains; set delta.feature.domainMetadata to supported first")
 	}
@@ -404,6 +410,8 @@ func (c *Commit) conflict(v int64, actions []action, latest *Snapshot, reads, re
 			return &ConflictError{MetadataChanged, v, "changed the schema or the properties"}
 		case a.Txn != nil && a.Txn.AppID == c.AppID && c.AppID != "" && a.Txn.Version < c.AppVersion && c.Base != nil:
 			return &ConflictError{ConcurrentTransaction, v, fmt.Sprintf("recorded version %d of application %q", a.Txn.Version, a.Txn.AppID)}
+		case a.Domain != nil && a.Domain.Domain == clusteringDomain && c.Metadata != nil:
+			return &ConflictError{MetadataChanged, v, "changed the clustering columns"}
 		case a.Domain != nil:
 			for _, d := range append(c.Domains[:len(c.Domains):len(c.Domains)], c.system...) {
 				if d.Domain == a.Domain.Domain {

@@ -36,6 +36,9 @@ func newMetadata(o *CreateOptions, now time.Time) (*Metadata, *Protocol, error) 
 		conf[k] = v
 	}
 	schema := o.Schema
+	if o.ClusterBy != nil {
+		conf["delta.feature.clustering"] = "supported"
+	}
 	switch mode := conf["delta.columnMapping.mode"]; mode {
 	case "", "none":
 	case "name", "id":
@@ -63,14 +66,18 @@ func newMetadata(o *CreateOptions, now time.Time) (*Metadata, *Protocol, error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	delete(m.Configuration, "delta.minReaderVersion")
-	delete(m.Configuration, "delta.minWriterVersion")
+	m.dropProtocolProperties()
+	return m, p, nil
+}
+
+// dropProtocolProperties takes out what only asks for a protocol: the protocol
+// action tells it from then on.
+func (m *Metadata) dropProtocolProperties() {
 	for k := range m.Configuration {
-		if strings.HasPrefix(k, "delta.feature.") {
+		if strings.HasPrefix(k, "delta.feature.") || k == "delta.minReaderVersion" || k == "delta.minWriterVersion" {
 			delete(m.Configuration, k)
 		}
 	}
-	return m, p, nil
 }
 
 // mapFields gives every field below an id and a physical name for column mapping.

@@ -199,6 +199,8 @@ func (t *Table) changeMetadata(ctx context.Context, op string, params map[string
 		if err != nil {
 			return nil, err
 		}
+		m = m.clone()
+		m.dropProtocolProperties()
 		c := Commit{Operation: op, Parameters: params, Metadata: m, Base: s}
 		if p != s.protocol {
 			c.Protocol = p

@@ -23,6 +23,7 @@ type FileSpec struct {
 	mapped    bool    // column mapping is on
 	indexed   int     // leaf columns with statistics; -1 all
 	statsCols []string
+	clustered []string // clustering columns: they have statistics whatever the properties say
 	meta      *Metadata
 	hidden    [2]string // of a tracked spec: the columns of row ids and versions
 }
@@ -78,6 +79,10 @@ func (s *FileSpec) wantsStats() func(string) bool {
 	return func(name string) bool {
 		if name == s.hidden[0] || name == s.hidden[1] {
 			return false
+		}
+		if containsFold(s.clustered, name) {
+			seen++
+			return true
 		}
 		if s.statsCols != nil {
 			for _, c := range s.statsCols {

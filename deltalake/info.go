@@ -21,6 +21,7 @@ type Info struct {
 	Bytes            int64             `json:"bytes"`
 	Rows             *int64            `json:"rows"` // null where statistics are missing
 	PartitionColumns []string          `json:"partitionColumns"`
+	ClusterBy        []string          `json:"clusteringColumns,omitempty"`
 	Properties       map[string]string `json:"properties"`
 	Txns             map[string]int64  `json:"txns"`
 	Schema           json.RawMessage   `json:"schema"`
@@ -34,6 +35,7 @@ func (s *Snapshot) Info() *Info {
 		Files: s.NumFiles(), Bytes: s.bytes, PartitionColumns: append([]string{}, s.metadata.PartitionColumns...),
 		Properties: s.metadata.Configuration, Txns: s.Txns(), Schema: json.RawMessage(s.metadata.SchemaString), Timestamp: s.Timestamp().UnixMilli(),
 	}
+	i.ClusterBy = s.ClusteringColumns()
 	i.Features.Reader, i.Features.Writer = []string{}, []string{}
 	if s.protocol.ReaderFeatures != nil {
 		i.Features.Reader = append(i.Features.Reader, *s.protocol.ReaderFeatures...)

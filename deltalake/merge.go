@@ -234,7 +234,7 @@ func (mg *merging) evolve() error {
 	if err != nil || m == mg.s.metadata {
 		return err
 	}
-	spec, err := NewFileSpec(m)
+	spec, err := mg.s.newSpec(m)
 	if err != nil {
 		return err
 	}

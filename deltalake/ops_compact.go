@@ -69,7 +69,7 @@ func (t *Table) Compact(ctx context.Context, o CompactOptions) (*Metrics, error)
 func (s *Snapshot) likeSized(o CompactOptions) [][]*AddFile {
 	groups := map[string][]*AddFile{}
 	for a := range s.files.all() {
-		if a.Size < o.TargetBytes*3/4 {
+		if a.Size < o.TargetBytes*3/4 && a.ClusteringProvider == "" {
 			k := partitionKey(a.PartitionValues)
 			groups[k] = append(groups[k], a)
 		}

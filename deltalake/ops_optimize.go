@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
+	"slices"
 	"sort"
-	"strings"
 )
 
 // OptimizeOptions says which files to put together. A zero field means its
@@ -16,7 +17,8 @@ type OptimizeOptions struct {
 	TargetBytes int64    // of a file; delta.targetFileSize or 128 MiB
 	ZOrder      []string // columns to cluster rows by; none
 	File        FileOptions
-	MaxBins     int // bins done in one commit; 0 does all
+	MaxBins     int  // bins done in one commit; 0 does all
+	Full        bool // of a clustered table: cluster all files anew, also those that are clustered well or by other columns
 
 	pace func(ctx context.Context) error
 }
@@ -24,10 +26,18 @@ type OptimizeOptions struct {
 // Optimize writes small files, and files of which much is deleted, together into
 // larger ones, partition by partition. With ZOrder the rows of each bin are sorted
 // along a Z-order curve. No row changes, so it conflicts only with removals of the
-// same files; after such a conflict it runs again.
+// same files; after such a conflict it runs again. A table with clustering columns
+// is clustered by them instead, along a Hilbert curve, without partitions.
 func (t *Table) Optimize(ctx context.Context, o OptimizeOptions) (*Metrics, error) {
 	return t.retried(ctx, func(s *Snapshot) (*Commit, *changes, error) {
 		d := &changes{}
+		columns, _, err := s.clustering()
+		if err != nil {
+			return nil, d, err
+		}
+		if len(columns) > 0 {
+			return t.cluster(ctx, s, columns, o)
+		}
 		bins, err := s.bins(o)
 		if err != nil || len(bins) == 0 {
 			return nil, d, err
@@ -125,14 +135,7 @@ func (t *Table) compact(ctx context.Context, s *Snapshot, bin []*AddFile, o Opti
 	// Reading and writing hold a partition of their own, so that rules of the
 	// table, which the rows fulfil already, are not checked again.
 	spec := *s.spec.tracked()
-	meta := *s.metadata
-	meta.Configuration = map[string]string{}
-	for k, v := range s.metadata.Configuration {
-		if !strings.HasPrefix(k, "delta.constraints.") {
-			meta.Configuration[k] = v
-		}
-	}
-	spec.meta = &meta
+	spec.meta = s.metadata.withoutConstraints()
 	w := newPartitionWriter(ctx, t.store, &spec, WriteOptions{File: o.File, TargetBytes: o.TargetBytes})
 	var all *Batch
 	if len(o.ZOrder) > 0 {
@@ -208,6 +211,28 @@ func (v *Vector) bytes() int64 {
 // zOrder returns the rows of b along a Z-order curve over the ranks of columns.
 func zOrder(b *Batch, columns []string) []int32 {
 	n := b.Len
+	ranks := columnRanks(b, columns)
+	width := bits.Len(uint(max(n-1, 1)))
+	words := (width*len(columns) + 63) / 64
+	keys := make([]uint64, n*words)
+	point := make([]uint32, len(columns))
+	for r := range n {
+		for k := range ranks {
+			point[k] = ranks[k][r]
+		}
+		interleave(keys[r*words:(r+1)*words], point, width)
+	}
+	rows := allRows(n)
+	slices.SortStableFunc(rows, func(x, y int32) int {
+		return slices.Compare(keys[int(x)*words:(int(x)+1)*words], keys[int(y)*words:(int(y)+1)*words])
+	})
+	return rows
+}
+
+// columnRanks returns for each column the rank of each row's value; equal values
+// have one rank, and nulls the lowest.
+func columnRanks(b *Batch, columns []string) [][]uint32 {
+	n := b.Len
 	ranks := make([][]uint32, len(columns))
 	for k, name := range columns {
 		v := b.Column(name)
@@ -226,38 +251,7 @@ func zOrder(b *Batch, columns []string) []int32 {
 			ranks[k][r] = rank
 		}
 	}
-	bits := 0
-	for 1<<bits < n && bits < 31 {
-		bits++
-	}
-	key := func(r int32) []uint64 { // interleaved from the highest bits down
-		out := make([]uint64, (bits*len(ranks)+63)/64)
-		at := 0
-		for bit := bits - 1; bit >= 0; bit-- {
-			for k := range ranks {
-				if ranks[k][r]>>bit&1 == 1 {
-					out[at/64] |= 1 << (63 - at%64)
-				}
-				at++
-			}
-		}
-		return out
-	}
-	keys := make([][]uint64, n)
-	for i := range keys {
-		keys[i] = key(int32(i))
-	}
-	rows := allRows(n)
-	sort.SliceStable(rows, func(i, j int) bool {
-		a, c := keys[rows[i]], keys[rows[j]]
-		for w := range a {
-			if a[w] != c[w] {
-				return a[w] < c[w]
-			}
-		}
-		return false
-	})
-	return rows
+	return ranks
 }
 
 func lessNullsFirst(a, b value) bool {

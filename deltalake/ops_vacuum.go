@@ -195,7 +195,8 @@ func (t *Table) Restore(ctx context.Context, version int64) (*Metrics, error) {
 		if jsonText(meta) != jsonText(s.metadata) {
 			c.Metadata = meta
 		}
-		if len(d.adds)+len(d.removes) == 0 && c.Metadata == nil {
+		c.system = s.restoredClustering(old)
+		if len(d.adds)+len(d.removes)+len(c.system) == 0 && c.Metadata == nil {
 			return nil, d, nil
 		}
 		// The protocol only grows: what newer versions promised stays promised.

@@ -98,7 +98,7 @@ func (t *Table) writeSource(ctx context.Context, s *Snapshot, source iter.Seq2[*
 				if err != nil {
 					return fail(err)
 				}
-				if out.spec, err = NewFileSpec(m); err != nil {
+				if out.spec, err = s.newSpec(m); err != nil {
 					return fail(err)
 				}
 				out.meta = m
@@ -300,8 +300,11 @@ func (t *Table) overwriteSchema(ctx context.Context, s *Snapshot, source iter.Se
 	m.SchemaString = string(text)
 	next := *s
 	next.metadata = m
-	if next.spec, err = NewFileSpec(m); err != nil {
+	if next.spec, err = s.newSpec(m); err != nil {
 		return nil, err
+	}
+	if err := next.spec.clusterable(s.spec.clustered); len(s.spec.clustered) > 0 && err != nil {
+		return nil, fmt.Errorf("deltalake: overwrite: %w", err)
 	}
 	w, err := t.writeSource(ctx, &next, source, opts.WriteOptions, nil)
 	if err != nil {

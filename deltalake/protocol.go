@@ -79,7 +79,7 @@ func writerFeature(name string) bool {
 	switch name {
 	case "appendOnly", "invariants", "columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck",
 		"domainMetadata", "changeDataFeed", "checkConstraints", "generatedColumns", "identityColumns",
-		"inCommitTimestamp", "allowColumnDefaults", "typeWidening", "typeWidening-preview", "rowTracking":
+		"inCommitTimestamp", "allowColumnDefaults", "typeWidening", "typeWidening-preview", "rowTracking", "clustering":
 		return true
 	}
 	return false

@@ -164,6 +164,9 @@ func (s *Snapshot) apply(a *action) error {
 	case a.Txn != nil:
 		s.txns[a.Txn.AppID] = *a.Txn
 	case a.Domain != nil:
+		if a.Domain.Domain == clusteringDomain {
+			s.spec = nil
+		}
 		if a.Domain.Removed {
 			delete(s.domains, a.Domain.Domain)
 		} else {
@@ -200,6 +203,7 @@ func (s *Snapshot) finish() error {
 			return err
 		}
 		s.spec = spec
+		s.spec.clustered, _, _ = s.clustering() // a reader has no need of it; writers check it
 	}
 	s.files.freeze()
 	s.removes.freeze()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -14,7 +15,7 @@ import (
 var sparkFeatures = []struct {
 	name string
 	run  func(t *testing.T, o *others)
-}{{"identity", sparkIdentity}, {"rowTracking", sparkRowTracking}}
+}{{"identity", sparkIdentity}, {"rowTracking", sparkRowTracking}, {"clustering", sparkClustering}}
 
 // sparkRows runs a query and decodes its rows into []T.
 func sparkRows[T any](t *testing.T, o *others, sql string) []T {
@@ -167,7 +168,6 @@ func sparkRowTracking(t *testing.T, o *others) {
 			func() error { _, err := tbl.Optimize(ctx, OptimizeOptions{}); return err },
 			"UPDATE " + table + " SET val = -val WHERE key % 5 = 2",
 			"OPTIMIZE " + table,
-			func() error { return tbl.WriteCheckpoint(ctx, tbl.Latest()) },
 			func() error { _, err := tbl.Optimize(ctx, OptimizeOptions{ZOrder: []string{"val"}}); return err },
 			"INSERT INTO " + table + " VALUES (90, 1, 1), (91, 2, 1)",
 			func() error { add(60, 64); return nil },
@@ -181,5 +181,80 @@ func sparkRowTracking(t *testing.T, o *others) {
 			}
 			agree(what)
 		}
+	}
+}
+
+// Spark sees our clustering columns, optimizes after us, and we after it; a table
+// that Spark clusters goes on with us.
+func sparkClustering(t *testing.T, o *others) {
+	ctx := context.Background()
+	rng := rand.New(rand.NewPCG(3, 4))
+	type detail struct{ ClusteringColumns []string }
+	for _, mode := range []string{"none", "name"} {
+		dir := filepath.Join(t.TempDir(), "t")
+		table := "delta.`" + dir + "`"
+		tbl, err := Create(ctx, NewFolderStore(dir), CreateOptions{Schema: pointSchema(), ClusterBy: []string{"x", "y"}, Properties: map[string]string{"delta.columnMapping.mode": mode}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		add := func(from int) {
+			t.Helper()
+			if _, err := tbl.Append(ctx, Batches(points(rng, from, 50)), WriteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		agree := func(what string, columns ...string) {
+			t.Helper()
+			tbl = openFolder(t, dir)
+			if got := sparkRows[detail](t, o, "DESCRIBE DETAIL "+table); len(got) != 1 || !slices.Equal(got[0].ClusteringColumns, columns) {
+				t.Fatalf("%s: Spark says %+v, want %v", what, got, columns)
+			}
+			if got := tbl.Latest().ClusteringColumns(); !slices.Equal(got, columns) {
+				t.Fatalf("%s: clustering columns %v, want %v", what, got, columns)
+			}
+			a := sparkRows[struct{ N, S int64 }](t, o, "SELECT count(*) n, sum(key) s FROM "+table)
+			n, sum := 0, int64(0)
+			for _, k := range longs(t, tbl, "key") {
+				n, sum = n+1, sum+k
+			}
+			if a[0].N != int64(n) || a[0].S != sum {
+				t.Fatalf("%s: Spark counts %+v, we %d with sum %d", what, a, n, sum)
+			}
+		}
+		liquid := func(what string) {
+			t.Helper()
+			for _, a := range tbl.Latest().Files() {
+				if _, same := a.cube([]string{"x", "y"}); a.ClusteringProvider != clusterProvider || !same {
+					t.Fatalf("%s: file %s", what, jsonText(a))
+				}
+			}
+		}
+		add(0)
+		add(50)
+		if _, err := tbl.Optimize(ctx, OptimizeOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		agree("our optimize", "x", "y")
+		add(100)
+		o.ask(t, map[string]any{"cmd": "sql", "sql": "INSERT INTO " + table + " VALUES (1, 2, 1000), (3, 4, 1001)"})
+		o.ask(t, map[string]any{"cmd": "sql", "sql": "OPTIMIZE " + table})
+		agree("Spark's optimize", "x", "y")
+		liquid("Spark's optimize")
+		add(150)
+		if m, err := tbl.Optimize(ctx, OptimizeOptions{}); err != nil || !m.Committed {
+			t.Fatal(m, err)
+		}
+		agree("ours after it", "x", "y")
+		liquid("ours after it")
+		o.ask(t, map[string]any{"cmd": "sql", "sql": "ALTER TABLE " + table + " CLUSTER BY (y)"})
+		agree("Spark's change", "y")
+		if _, err := tbl.ClusterBy(ctx, "key", "x"); err != nil {
+			t.Fatal(err)
+		}
+		agree("our change", "key", "x")
+		if _, err := tbl.ClusterBy(ctx); err != nil {
+			t.Fatal(err)
+		}
+		agree("none")
 	}
 }

@@ -171,6 +171,7 @@ func (t *Table) AtTime(ctx context.Context, at time.Time) (*Snapshot, error) {
 type CreateOptions struct {
 	Schema           *Schema
 	PartitionColumns []string
+	ClusterBy        []string          // columns that Optimize clusters rows by; not with PartitionColumns
 	Properties       map[string]string // for example delta.appendOnly
 	Name             string
 	Description      string
@@ -201,6 +202,17 @@ func Create(ctx context.Context, store Store, opts CreateOptions) (*Table, error
 	if err != nil {
 		return nil, err
 	}
+	var system []DomainMetadata
+	if opts.ClusterBy != nil {
+		spec, err := NewFileSpec(meta)
+		if err == nil {
+			err = spec.clusterable(opts.ClusterBy)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("deltalake: create table: %w", err)
+		}
+		system = append(system, spec.clusteringAction(opts.ClusterBy))
+	}
 	t = &Table{store: store, opts: o}
 	t.mu.latest = &Snapshot{
 		table: t, version: -1, protocol: protocol, metadata: meta, files: newFileMap[*AddFile](), removes: newFileMap[*RemoveFile](),
@@ -213,7 +225,7 @@ func Create(ctx context.Context, store Store, opts CreateOptions) (*Table, error
 	_, err = t.Commit(ctx, Commit{
 		Operation:  "CREATE TABLE",
 		Parameters: map[string]string{"partitionBy": jsonText(meta.PartitionColumns), "properties": jsonText(meta.Configuration), "isManaged": "false"},
-		Protocol:   protocol, Metadata: meta, create: true,
+		Protocol:   protocol, Metadata: meta, create: true, system: system,
 	})
 	var lost *ConflictError // another writer created the table first
 	if opts.IfNotExists && (errors.Is(err, ErrExists) || errors.As(err, &lost)) {

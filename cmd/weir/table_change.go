@@ -22,7 +22,7 @@ import (
 func tableChangeCommands() []*cobra.Command {
 	return []*cobra.Command{
 		tableCreate(), tableAppend(), tableDelete(), tableMerge(), tableOptimize(), tableVacuum(), tableRestore(),
-		tableCheckpoint(), tableProperties(), tableFsck(), tableConvert(), tableCDF(), tableFollow(),
+		tableCheckpoint(), tableProperties(), tableAlter(), tableFsck(), tableConvert(), tableCDF(), tableFollow(),
 	}
 }
 
@@ -59,7 +59,7 @@ func metricsText(m *deltalake.Metrics) string {
 
 func tableCreate() *cobra.Command {
 	var f tableFlags
-	var columns, partition, props []string
+	var columns, partition, cluster, props []string
 	cmd := &cobra.Command{
 		Use: "create TABLE --columns 'id long not null, day date'", Short: "Make an empty table", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -79,7 +79,7 @@ func tableCreate() *cobra.Command {
 			for k, v := range set {
 				values[k] = *v
 			}
-			t, err := deltalake.Create(cmd.Context(), store, deltalake.CreateOptions{Schema: schema, PartitionColumns: partition, Properties: values})
+			t, err := deltalake.Create(cmd.Context(), store, deltalake.CreateOptions{Schema: schema, PartitionColumns: partition, ClusterBy: cluster, Properties: values})
 			if err != nil {
 				return fmt.Errorf("table %s: %w", args[0], err)
 			}
@@ -92,6 +92,7 @@ func tableCreate() *cobra.Command {
 	f.addOutput(cmd)
 	cmd.Flags().StringArrayVar(&columns, "columns", nil, "columns as 'name type [not null] [generated always|by default as identity [(start with N increment by N)]], ...', or one JSON schema")
 	cmd.Flags().StringSliceVar(&partition, "partition-by", nil, "partition columns")
+	cmd.Flags().StringSliceVar(&cluster, "cluster-by", nil, "columns that optimize clusters rows by")
 	cmd.Flags().StringArrayVar(&props, "property", nil, "table property key=value")
 	return cmd
 }
@@ -216,9 +217,10 @@ func tableMerge() *cobra.Command {
 func tableOptimize() *cobra.Command {
 	var f tableFlags
 	var target int64
+	var full bool
 	var zorder []string
 	cmd := change("optimize TABLE", "Write small files together", &f, func(ctx context.Context, t *deltalake.Table) (any, string, error) {
-		o := deltalake.OptimizeOptions{TargetBytes: target, ZOrder: zorder}
+		o := deltalake.OptimizeOptions{TargetBytes: target, ZOrder: zorder, Full: full}
 		if f.where != "" {
 			e, err := deltalake.ParseExpr(f.where)
 			if err != nil {
@@ -233,7 +235,8 @@ func tableOptimize() *cobra.Command {
 		return m, metricsText(m), nil
 	})
 	cmd.Flags().Int64Var(&target, "target-bytes", 0, "size of files; delta.targetFileSize or 128 MiB")
-	cmd.Flags().StringSliceVar(&zorder, "zorder-by", nil, "columns to cluster rows by")
+	cmd.Flags().StringSliceVar(&zorder, "zorder-by", nil, "columns to order rows by; not for a clustered table")
+	cmd.Flags().BoolVar(&full, "full", false, "of a clustered table: cluster all files anew")
 	cmd.Flags().StringVar(&f.where, "where", "", "condition on partition columns")
 	return cmd
 }
