@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/weirstream/weir/dataflow"
-	"github.com/weirstream/weir/deltalake"
 	"github.com/weirstream/weir/jobmanager"
 	"github.com/weirstream/weir/jobmanager/fsm"
 )
@@ -134,16 +134,38 @@ func (d *dev) report(ctx context.Context) error {
 	return d.sayTables(ctx, r, path)
 }
 
-func (d *dev) lakeDir() string {
-	if d.opts.lake != "" {
-		return d.opts.lake
+// location returns where a table of the lake is: a path, or a URI with the lake's
+// options.
+func (d *dev) location(name string) string {
+	switch {
+	case d.opts.lake == "":
+		return filepath.Join(d.opts.dir, "lake", name)
+	case strings.Contains(d.opts.lake, "://"):
+		at, options, ok := strings.Cut(d.opts.lake, "?")
+		if ok {
+			options = "?" + options
+		}
+		return strings.TrimSuffix(at, "/") + "/" + name + options
 	}
-	return filepath.Join(d.opts.dir, "lake")
+	return filepath.Join(d.opts.lake, name)
+}
+
+// shown is a location for people: below --dir without it, and never with options,
+// which may hold secrets.
+func (d *dev) shown(location string) string {
+	if strings.Contains(location, "://") {
+		at, _, _ := strings.Cut(location, "?")
+		return at
+	}
+	if rel, err := filepath.Rel(d.opts.dir, location); err == nil {
+		return rel
+	}
+	return location
 }
 
 func (d *dev) table(ctx context.Context, path string) (*tableReport, error) {
-	dir := filepath.Join(d.lakeDir(), path)
-	t, err := deltalake.Open(ctx, deltalake.NewFolderStore(dir), deltalake.TableOptions{})
+	at := d.location(path)
+	t, err := openTable(ctx, at)
 	if err != nil {
 		return nil, err
 	}
@@ -152,11 +174,7 @@ func (d *dev) table(ctx context.Context, path string) (*tableReport, error) {
 	if !ok {
 		return nil, fmt.Errorf("table %s has files without statistics", path)
 	}
-	rel, err := filepath.Rel(d.opts.dir, dir)
-	if err != nil {
-		rel = dir
-	}
-	return &tableReport{Path: rel, Rows: rows, Version: s.Version(), Bytes: s.SizeBytes(), Files: s.NumFiles(), Key: tableKeys[path]}, nil
+	return &tableReport{Path: d.shown(at), Rows: rows, Version: s.Version(), Bytes: s.SizeBytes(), Files: s.NumFiles(), Key: tableKeys[path]}, nil
 }
 
 // tableKeys says which columns identify a row of the retail tables.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"path/filepath"
 
 	"context"
 	"errors"
@@ -78,7 +77,11 @@ func (d *dev) sayTables(ctx context.Context, r devReport, path string) error {
 	d.out.linef("")
 	d.out.linef("%.1f s from start to the last committed row; figures in %s", r.Seconds, path)
 	for _, name := range slices.Sorted(maps.Keys(r.Tables)) {
-		d.out.linef("more: bin/weir table show %s/%s", d.opts.dir, r.Tables[name].Path)
+		at, options, _ := strings.Cut(d.location(name), "?")
+		if options != "" {
+			options = "?..."
+		}
+		d.out.linef("more: bin/weir table show %s%s", at, options)
 		break
 	}
 	return nil
@@ -86,7 +89,7 @@ func (d *dev) sayTables(ctx context.Context, r devReport, path string) error {
 
 // sample returns one row of a table as JSON.
 func (d *dev) sample(ctx context.Context, name string) (string, error) {
-	t, err := deltalake.Open(ctx, deltalake.NewFolderStore(filepath.Join(d.lakeDir(), name)), deltalake.TableOptions{})
+	t, err := openTable(ctx, d.location(name))
 	if err != nil {
 		return "", err
 	}

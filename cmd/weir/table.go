@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,14 @@ func tableCommand() *cobra.Command {
 	return cmd
 }
 
+// plain is a table's URI without its options, which may hold secrets.
+func plain(uri string) string {
+	if at, _, ok := strings.Cut(uri, "?"); ok && strings.Contains(at, "://") {
+		return at
+	}
+	return uri
+}
+
 func openTable(ctx context.Context, uri string) (*deltalake.Table, error) {
 	store, err := cloud.Open(ctx, uri)
 	if err != nil {
@@ -46,7 +55,7 @@ func openTable(ctx context.Context, uri string) (*deltalake.Table, error) {
 	}
 	t, err := deltalake.Open(ctx, store, deltalake.TableOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("table %s: %w", uri, err)
+		return nil, fmt.Errorf("table %s: %w", plain(uri), err)
 	}
 	return t, nil
 }
@@ -71,7 +80,7 @@ func (f *tableFlags) snapshot(ctx context.Context, uri string) (*deltalake.Snaps
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("table %s: %w", uri, err)
+		return nil, fmt.Errorf("table %s: %w", plain(uri), err)
 	}
 	return s, nil
 }
@@ -334,7 +343,7 @@ func tableExport() *cobra.Command {
 			}
 			rows, err := exportFile(cmd.Context(), s, o, to)
 			if err != nil {
-				return fmt.Errorf("table %s: %w", args[0], err)
+				return fmt.Errorf("table %s: %w", plain(args[0]), err)
 			}
 			result := struct {
 				Version int64  `json:"version"`

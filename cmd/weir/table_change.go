@@ -37,7 +37,7 @@ func change(use, short string, f *tableFlags, run func(ctx context.Context, t *d
 			}
 			v, text, err := run(cmd.Context(), t)
 			if err != nil {
-				return fmt.Errorf("table %s: %w", args[0], err)
+				return fmt.Errorf("table %s: %w", plain(args[0]), err)
 			}
 			return f.print(cmd.OutOrStdout(), v, func() error {
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), text)
@@ -81,10 +81,10 @@ func tableCreate() *cobra.Command {
 			}
 			t, err := deltalake.Create(cmd.Context(), store, deltalake.CreateOptions{Schema: schema, PartitionColumns: partition, ClusterBy: cluster, Properties: values})
 			if err != nil {
-				return fmt.Errorf("table %s: %w", args[0], err)
+				return fmt.Errorf("table %s: %w", plain(args[0]), err)
 			}
 			return f.print(cmd.OutOrStdout(), t.Latest().Info(), func() error {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "table %s is at version 0\n", args[0])
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "table %s is at version 0\n", plain(args[0]))
 				return err
 			})
 		},

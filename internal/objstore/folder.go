@@ -40,9 +40,19 @@ type Folder struct {
 	opened string // random: with seq, makes the names of temporary files unique
 	seq    atomic.Uint64
 
+	fsync func(*os.File) error // (*os.File).Sync; the seam of tests
+
 	mu     sync.Mutex
-	synced map[string]uint64 // folder -> inode whose entry in its parent is durable; guarded by mu
+	synced map[string]pinned // folders whose entries in their parents are durable; guarded by mu
 }
+
+// pinned is a folder that is kept open: as long as it is, no other gets its inode.
+type pinned struct {
+	dir   *os.File
+	inode uint64
+}
+
+const maxPinned = 64
 
 // OpenFolder opens the folder at dir, making it and its parents if they are
 // absent, and sweeps what dead processes left unfinished in it.
@@ -58,7 +68,7 @@ func OpenFolder(dir string, opts FolderOptions) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("objstore: open folder: %w", err)
 	}
-	f := &Folder{root: root, name: abs, noSync: opts.NoSync, opened: rand.Text(), synced: map[string]uint64{}}
+	f := &Folder{root: root, name: abs, noSync: opts.NoSync, opened: rand.Text(), fsync: (*os.File).Sync, synced: map[string]pinned{}}
 	if err := f.sweep(); err != nil {
 		root.Close()
 		return nil, fmt.Errorf("objstore: open folder %s: sweep unfinished objects: %w", abs, err)
@@ -247,7 +257,7 @@ func (f *Folder) write(ctx context.Context, key string, body io.Reader, size int
 		return fmt.Errorf("objstore: put %s: %w", path.Join(f.name, key), err)
 	}
 	if !f.noSync {
-		if err := tmp.file.Sync(); err != nil {
+		if err := f.fsync(tmp.file); err != nil {
 			return fmt.Errorf("objstore: put %s: %w", path.Join(f.name, key), err)
 		}
 	}
@@ -347,7 +357,13 @@ func (f *Folder) Delete(ctx context.Context, key string) error {
 }
 
 // Close implements Store.
-func (f *Folder) Close() error { return f.root.Close() }
+func (f *Folder) Close() error {
+	f.mu.Lock()
+	f.unpin()
+	f.synced = nil
+	f.mu.Unlock()
+	return f.root.Close()
+}
 
 // makeDir makes dir and its parents and makes their entries durable, from the top
 // down, so that a folder known to be durable has durable parents.
@@ -362,33 +378,69 @@ func (f *Folder) makeDir(dir string) error {
 		return nil
 	}
 	type entry struct {
-		dir   string
-		inode uint64
+		name string
+		pinned
 	}
 	var fresh []entry
+	defer func() {
+		for _, e := range fresh { // those that were not made durable
+			e.dir.Close()
+		}
+	}()
 	for ; dir != "."; dir = path.Dir(dir) {
-		fi, err := f.root.Stat(dir)
+		d, err := f.root.Open(dir)
 		if err != nil {
 			return err
 		}
-		e := entry{dir, fi.Sys().(*syscall.Stat_t).Ino}
+		fi, err := d.Stat()
+		if err != nil {
+			d.Close()
+			return err
+		}
+		e := entry{dir, pinned{d, fi.Sys().(*syscall.Stat_t).Ino}}
 		f.mu.Lock()
-		known := f.synced[dir] == e.inode
+		known := f.synced[dir].dir != nil && f.synced[dir].inode == e.inode
 		f.mu.Unlock()
 		if known {
+			d.Close()
 			break
 		}
 		fresh = append(fresh, e)
 	}
-	for i := len(fresh) - 1; i >= 0; i-- {
-		if err := f.syncDir(path.Dir(fresh[i].dir)); err != nil {
+	for len(fresh) > 0 {
+		e := fresh[len(fresh)-1]
+		if err := f.syncDir(path.Dir(e.name)); err != nil {
 			return err
 		}
-		f.mu.Lock()
-		f.synced[fresh[i].dir] = fresh[i].inode
-		f.mu.Unlock()
+		fresh = fresh[:len(fresh)-1]
+		f.pin(e.name, e.pinned)
 	}
 	return nil
+}
+
+// pin remembers that the entry of the folder p is durable, and owns p.
+func (f *Folder) pin(name string, p pinned) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.synced == nil { // closed
+		p.dir.Close()
+		return
+	}
+	if len(f.synced) >= maxPinned {
+		f.unpin()
+	}
+	if old := f.synced[name]; old.dir != nil {
+		old.dir.Close()
+	}
+	f.synced[name] = p
+}
+
+// unpin forgets all folders. The caller holds mu.
+func (f *Folder) unpin() {
+	for _, p := range f.synced {
+		p.dir.Close()
+	}
+	clear(f.synced)
 }
 
 // blocked reports whether an object is where dir or one of its parents should be.
@@ -403,8 +455,11 @@ func (f *Folder) blocked(dir string) bool {
 
 func (f *Folder) forget(dir string) {
 	f.mu.Lock()
-	delete(f.synced, dir)
-	f.mu.Unlock()
+	defer f.mu.Unlock()
+	if p := f.synced[dir]; p.dir != nil {
+		p.dir.Close()
+		delete(f.synced, dir)
+	}
 }
 
 func (f *Folder) syncDir(dir string) error {
@@ -416,5 +471,5 @@ func (f *Folder) syncDir(dir string) error {
 		return err
 	}
 	defer d.Close()
-	return d.Sync()
+	return f.fsync(d)
 }

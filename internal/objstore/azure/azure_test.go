@@ -126,6 +126,12 @@ type answer func(w http.ResponseWriter, r *http.Request)
 
 func newFake(t *testing.T, do answer) *fake {
 	t.Helper()
+	return newFakeWaiting(t, 20*time.Second, do)
+}
+
+// newFakeWaiting is newFake with a bound on the wait for answers.
+func newFakeWaiting(t *testing.T, wait time.Duration, do answer) *fake {
+	t.Helper()
 	f := &fake{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.requests.Add(1)
@@ -135,7 +141,7 @@ func newFake(t *testing.T, do answer) *fake {
 		do(w, r)
 	}))
 	t.Cleanup(srv.Close)
-	f.Store = open(t, Options{Container: "b", Endpoint: srv.URL, Anonymous: true, Tries: 2, PartBytes: testPart, ResponseTimeout: 300 * time.Millisecond})
+	f.Store = open(t, Options{Container: "b", Endpoint: srv.URL, Anonymous: true, Tries: 2, PartBytes: testPart, ResponseTimeout: wait})
 	return f
 }
 
@@ -210,7 +216,11 @@ func TestPutIfAbsentAnswers(t *testing.T) {
 		{"missing container", api(404, "ContainerNotFound"), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFake(t, tt.do)
+			wait := 20 * time.Second
+			if tt.name == "no answer" {
+				wait = 300 * time.Millisecond
+			}
+			f := newFakeWaiting(t, wait, tt.do)
 			isClass(t, objstore.PutBytesIfAbsent(t.Context(), f, "k", []byte("x")), tt.want)
 			if n := f.requests.Load(); n != 1 {
 				t.Errorf("%d requests, want one: %q", n, f.seen)
@@ -314,7 +324,7 @@ func TestBlocks(t *testing.T) {
 		{"our blocks are gone", nil, api(400, "InvalidBlockList"), objstore.ErrRetry},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			lists := 0
+			lists := atomic.Int64{}
 			f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
 				do := tt.block
 				switch {
@@ -322,7 +332,7 @@ func TestBlocks(t *testing.T) {
 					do = api(404, "BlobNotFound")
 				case r.URL.Query().Get("comp") == "blocklist":
 					do = tt.list
-					lists++
+					lists.Add(1)
 				}
 				if do == nil {
 					do = status(201, "")
@@ -330,8 +340,8 @@ func TestBlocks(t *testing.T) {
 				do(w, r)
 			})
 			isClass(t, f.PutIfAbsent(t.Context(), "k", bytes.NewReader(make([]byte, 3*testPart)), 3*testPart), tt.want)
-			if lists > 1 {
-				t.Errorf("%d lists, want at most one", lists)
+			if lists.Load() > 1 {
+				t.Errorf("%d lists, want at most one", lists.Load())
 			}
 		})
 	}

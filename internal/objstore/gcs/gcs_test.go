@@ -135,6 +135,12 @@ type answer func(w http.ResponseWriter, r *http.Request)
 
 func newFake(t *testing.T, do answer) *fake {
 	t.Helper()
+	return newFakeWaiting(t, 20*time.Second, do)
+}
+
+// newFakeWaiting is newFake with a bound on the wait for answers.
+func newFakeWaiting(t *testing.T, wait time.Duration, do answer) *fake {
+	t.Helper()
 	f := &fake{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.requests.Add(1)
@@ -144,7 +150,7 @@ func newFake(t *testing.T, do answer) *fake {
 		do(w, r)
 	}))
 	t.Cleanup(srv.Close)
-	f.Store = open(t, Options{Bucket: "b", Endpoint: srv.URL, Anonymous: true, Tries: 2, PartBytes: minPart, ResponseTimeout: 300 * time.Millisecond})
+	f.Store = open(t, Options{Bucket: "b", Endpoint: srv.URL, Anonymous: true, Tries: 2, PartBytes: minPart, ResponseTimeout: wait})
 	return f
 }
 
@@ -212,7 +218,11 @@ func TestPutIfAbsentAnswers(t *testing.T) {
 		{"missing bucket", api(404, "notFound"), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFake(t, tt.do)
+			wait := 20 * time.Second
+			if tt.name == "no answer" {
+				wait = 300 * time.Millisecond
+			}
+			f := newFakeWaiting(t, wait, tt.do)
 			isClass(t, objstore.PutBytesIfAbsent(t.Context(), f, "k", []byte("x")), tt.want)
 			if n := f.requests.Load(); n != 1 {
 				t.Errorf("%d requests, want one: %q", n, f.seen)

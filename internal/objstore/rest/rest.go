@@ -139,24 +139,27 @@ func (c *Client) Open(ctx context.Context, r Request) (*http.Response, error) {
 }
 
 func (r Request) build(ctx context.Context) (*http.Request, error) {
-	var body io.Reader
-	size := int64(0)
-	if len(r.Body) > 0 {
-		parts := make([]io.Reader, len(r.Body))
-		for i, b := range r.Body {
-			parts[i] = bytes.NewReader(b)
-			size += int64(len(b))
-		}
-		body = io.MultiReader(parts...)
-	}
-	if size == 0 {
-		body = http.NoBody
-	}
-	req, err := http.NewRequestWithContext(ctx, r.Method, r.URL, body)
+	req, err := http.NewRequestWithContext(ctx, r.Method, r.URL, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
-	req.ContentLength = size
+	for _, b := range r.Body {
+		req.ContentLength += int64(len(b))
+	}
+	if req.ContentLength > 0 {
+		// With GetBody an idle connection that turns out to be closed, before anything was
+		// written to it, costs nothing.
+		req.GetBody = func() (io.ReadCloser, error) {
+			parts := make([]io.Reader, len(r.Body))
+			for i, b := range r.Body {
+				parts[i] = bytes.NewReader(b)
+			}
+			return io.NopCloser(io.MultiReader(parts...)), nil
+		}
+		if req.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
 	for name, value := range r.Header {
 		req.Header.Set(name, value)
 	}

@@ -72,6 +72,9 @@ func classify(e effect, err error) (hint string, class error) {
 	if e == writing {
 		lost = objstore.ErrAmbiguous
 	}
+	if slow(code) {
+		return "", objstore.ErrRetry
+	}
 	switch code {
 	case "NoSuchKey", "NotFound":
 		return "", objstore.ErrNotFound
@@ -81,9 +84,7 @@ func classify(e effect, err error) (hint string, class error) {
 		return "", objstore.ErrRange
 	case "PreconditionFailed":
 		return "", objstore.ErrExists
-	case "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload",
-		"SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests", "TooManyRequestsException",
-		"RequestLimitExceeded", "BandwidthLimitExceeded", "RequestTimeout":
+	case "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "RequestTimeout":
 		return "", objstore.ErrRetry
 	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken":
 		return "check access_key and secret_key, or the AWS_* environment, and the bucket's policy", nil
@@ -114,6 +115,27 @@ func classify(e effect, err error) (hint string, class error) {
 		return "", lost
 	}
 	return "", nil // the SDK refused to send it: no credentials, a bad endpoint
+}
+
+// slow reports whether an API's code says that it did nothing because it has too
+// much to do.
+func slow(code string) bool {
+	switch code {
+	case "SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests", "TooManyRequestsException",
+		"RequestLimitExceeded", "BandwidthLimitExceeded":
+		return true
+	}
+	return false
+}
+
+// throttled reports whether the API itself answered so.
+func throttled(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	_, class := classify(writing, err)
+	return slow(api.ErrorCode()) && class == objstore.ErrRetry // not a proxy's 503, which looks alike
 }
 
 // isTransport reports whether err comes from sending a request or reading its

@@ -31,6 +31,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/weirstream/weir/internal/objstore"
 )
@@ -269,7 +270,19 @@ func (s *Store) GetRange(ctx context.Context, key string, offset, length int64) 
 		}
 		return nil, err
 	}
+	if offset > 0 && out.ContentRange == nil { // other bytes would be taken for these
+		out.Body.Close()
+		return nil, fmt.Errorf("objstore/s3: get %s: the server ignored the range %s", s.name(key), *in.Range)
+	}
+	if length > 0 && out.ContentRange == nil {
+		return &limited{io.LimitReader(&body{s, ctx, key, out.Body}, length), out.Body}, nil
+	}
 	return &body{s, ctx, key, out.Body}, nil
+}
+
+type limited struct {
+	io.Reader
+	io.Closer
 }
 
 // body is an answer's body; what breaks it off may pass.
@@ -311,7 +324,8 @@ func (s *Store) List(ctx context.Context, prefix, startAfter string, limit int) 
 	if limit <= 0 || limit > 1000 {
 		limit = 1000
 	}
-	in := &s3.ListObjectsV2Input{Bucket: &s.opts.Bucket, Prefix: aws.String(s.base + prefix), MaxKeys: aws.Int32(int32(limit))}
+	in := &s3.ListObjectsV2Input{Bucket: &s.opts.Bucket, Prefix: aws.String(s.base + prefix), MaxKeys: aws.Int32(int32(limit)),
+		EncodingType: types.EncodingTypeUrl} // XML cannot hold every key that others may have put here
 	if startAfter != "" {
 		in.StartAfter = aws.String(s.base + startAfter)
 	}
@@ -322,7 +336,13 @@ func (s *Store) List(ctx context.Context, prefix, startAfter string, limit int) 
 		}
 		var page []objstore.Info
 		for _, o := range out.Contents {
-			key, ok := strings.CutPrefix(aws.ToString(o.Key), s.base)
+			name := aws.ToString(o.Key)
+			if out.EncodingType == types.EncodingTypeUrl { // the server knows it
+				if name, err = url.QueryUnescape(name); err != nil {
+					return nil, fmt.Errorf("objstore/s3: list %s: key %q: %w", s.name(prefix), aws.ToString(o.Key), err)
+				}
+			}
+			key, ok := strings.CutPrefix(name, s.base)
 			if ok && objstore.CheckKey(key) == nil {
 				page = append(page, objstore.Info{Key: key, Size: aws.ToInt64(o.Size), ModTime: aws.ToTime(o.LastModified), ETag: etag(o.ETag)})
 			}

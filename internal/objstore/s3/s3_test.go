@@ -163,6 +163,12 @@ type fake struct {
 
 func newFake(t *testing.T, answer func(w http.ResponseWriter, r *http.Request)) *fake {
 	t.Helper()
+	return newFakeWaiting(t, 20*time.Second, answer)
+}
+
+// newFakeWaiting is newFake with a bound on the wait for answers.
+func newFakeWaiting(t *testing.T, wait time.Duration, answer func(w http.ResponseWriter, r *http.Request)) *fake {
+	t.Helper()
 	f := &fake{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.requests.Add(1)
@@ -172,7 +178,7 @@ func newFake(t *testing.T, answer func(w http.ResponseWriter, r *http.Request)) 
 		answer(w, r)
 	}))
 	t.Cleanup(srv.Close)
-	s, err := New(t.Context(), Options{Bucket: "b", Endpoint: srv.URL, AccessKey: "k", SecretKey: "s", Tries: 1, ResponseTimeout: 300 * time.Millisecond})
+	s, err := New(t.Context(), Options{Bucket: "b", Endpoint: srv.URL, AccessKey: "k", SecretKey: "s", Tries: 1, ResponseTimeout: wait})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +234,11 @@ func TestPutIfAbsentAnswers(t *testing.T) {
 		{"missing bucket", apiError(404, "NoSuchBucket"), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFake(t, tt.answer)
+			wait := 20 * time.Second
+			if tt.name == "no answer" {
+				wait = 300 * time.Millisecond
+			}
+			f := newFakeWaiting(t, wait, tt.answer)
 			err := objstore.PutBytesIfAbsent(t.Context(), f, "k", []byte("x"))
 			if err == nil {
 				t.Fatal("no error")
@@ -300,6 +310,9 @@ func TestMultipartAnswers(t *testing.T) {
 		{"complete is lost", nil, lost, objstore.ErrAmbiguous, false},
 		{"complete gets 412", nil, apiError(412, "PreconditionFailed"), objstore.ErrExists, true},
 		{"complete gets 409", nil, apiError(409, "ConditionalRequestConflict"), objstore.ErrRetry, true},
+		{"complete gets 500 in a 200", nil, apiError(200, "InternalError"), objstore.ErrAmbiguous, false},
+		{"complete finds no upload", nil, apiError(404, "NoSuchUpload"), objstore.ErrRetry, true},
+		{"complete gets a proxy's 503", nil, apiError(503, ""), objstore.ErrAmbiguous, false},
 		{"complete gets 412 in a 200", nil, apiError(200, "PreconditionFailed"), objstore.ErrExists, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -335,6 +348,69 @@ func TestMultipartAnswers(t *testing.T) {
 				t.Errorf("%d completes, %d aborts; want at most one, aborted %v", completes.Load(), aborts.Load(), tt.aborted)
 			}
 		})
+	}
+}
+
+// What S3 turned away for speed is sent again: the body of a large object may not
+// come twice. A conflict is not; the upload is spoilt.
+func TestCompleteThrottled(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		answer    func(w http.ResponseWriter, r *http.Request)
+		completes int64
+		want      error
+	}{
+		{"SlowDown", apiError(503, "SlowDown"), 2, nil},
+		{"conflict", apiError(409, "ConditionalRequestConflict"), 1, objstore.ErrRetry},
+	} {
+		completes := atomic.Int64{}
+		f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+			switch q := r.URL.Query(); {
+			case r.Method == "POST" && q.Has("uploads"):
+				fmt.Fprint(w, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
+			case r.Method == "PUT":
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.Header().Set("ETag", `"e"`)
+			case r.Method == "POST":
+				if completes.Add(1) == 1 {
+					tt.answer(w, r)
+					return
+				}
+				fmt.Fprint(w, "<CompleteMultipartUploadResult/>")
+			}
+		})
+		f.opts.Tries = 2
+		if err := f.Put(t.Context(), "k", bytes.NewReader(make([]byte, 20<<20)), -1); !errors.Is(err, tt.want) || completes.Load() != tt.completes {
+			t.Errorf("%s: Put = %v after %d completes, want %v after %d", tt.name, err, completes.Load(), tt.want, tt.completes)
+		}
+	}
+}
+
+// A key that XML cannot hold does not spoil the list of all others.
+func TestListForeignKeys(t *testing.T) {
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		bad, encoding := "a&#x1;", ""
+		if r.URL.Query().Get("encoding-type") == "url" {
+			bad, encoding = "a%01", "<EncodingType>url</EncodingType>"
+		}
+		fmt.Fprintf(w, "<ListBucketResult>%s<Contents><Key>%s</Key><Size>1</Size></Contents><Contents><Key>b+c%%2Bd%%20e</Key><Size>1</Size></Contents></ListBucketResult>", encoding, bad)
+	})
+	page, err := f.List(t.Context(), "", "", 0)
+	if err != nil || len(page) != 1 || page[0].Key != "b c+d e" {
+		t.Errorf("List = %+v, %v; want the one key that a store takes", page, err)
+	}
+}
+
+// A server that ignores a range does not get its first bytes taken for others.
+func TestIgnoredRange(t *testing.T) {
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "0123456789") })
+	if b, err := objstore.ReadRange(t.Context(), f, "k", 4, 2); err == nil {
+		t.Errorf("bytes 4 and 5 are %q", b)
+	}
+	if r, err := f.GetRange(t.Context(), "k", 0, 3); err != nil {
+		t.Error(err)
+	} else if b, err := io.ReadAll(r); err != nil || string(b) != "012" {
+		t.Errorf("the first three bytes are %q, %v", b, err)
 	}
 }
 

@@ -100,10 +100,28 @@ func (s *Store) inParts(ctx context.Context, op, key string, ifAbsent bool, sums
 	if ifAbsent {
 		in.IfNoneMatch = aws.String("*")
 	}
-	if _, err := s.client.CompleteMultipartUpload(ctx, in, once); err != nil {
-		return s.fail(ctx, writing, op, key, err)
+	return s.complete(ctx, op, key, in)
+}
+
+// complete makes the parts the object. The SDK may not repeat the request, but what
+// S3 itself turned away for speed had no effect, and the body may not come again. A
+// conflict is no such answer: it spoils the upload, and the caller must begin anew.
+func (s *Store) complete(ctx context.Context, op, key string, in *s3.CompleteMultipartUploadInput) error {
+	var last error
+	err := objstore.Backoff{Tries: s.opts.Tries, First: 100 * time.Millisecond}.Do(ctx, func() error {
+		_, err := s.client.CompleteMultipartUpload(ctx, in, once)
+		if last = err; err != nil {
+			last = s.fail(ctx, writing, op, key, err)
+		}
+		if throttled(err) {
+			return last
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	return last
 }
 
 // sendParts sends first and what c still has, Parallel parts at a time.
