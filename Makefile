@@ -1,9 +1,12 @@
 # Targets of Weir. `make help` lists them.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 
 GO        ?= go
 DEMO_DIR  ?= ./demo-data
+FUZZTIME  ?= 10s
+BENCH_DIR ?= bin/bench
 JOBS      := bronze baskets revenue
 PACKS     := $(JOBS:%=bin/%.wj)
 SOURCES   := $(shell git ls-files '*.go' '*.html' '*.json' go.mod go.sum 2>/dev/null)
@@ -11,7 +14,7 @@ SOURCES   := $(shell git ls-files '*.go' '*.html' '*.json' go.mod go.sum 2>/dev/
 export CGO_ENABLED = 1
 export GOFLAGS = -trimpath # one build cache for the binary, its plugins and the tests
 
-.PHONY: help build packs demo test race lint sim faults test-real test-interop ci clean tools
+.PHONY: help build packs demo test race lint fuzz sim faults test-real test-interop bench examples cover tidy ci clean tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +48,12 @@ race: tools ## the concurrent packages under the race detector (6 min)
 lint: tools ## formatting, vet, staticcheck and the house's rules (2 min)
 	@deploy/real/lint.sh
 
+fuzz: tools ## every fuzz target for FUZZTIME (default 10s) each (7 min; what fails is kept under testdata/fuzz)
+	@failed=; for p in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+		targets=$$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz') || exit 1; \
+		for f in $$targets; do echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || failed="$$failed $$p.$$f"; done; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
 sim: tools ## 20,000 seeds of the tier-1 simulation (5 min)
 	WEIR_SIM_SEEDS=20000 $(GO) test -timeout 90m -run 'Simulation' -v ./internal/minicluster/...
 
@@ -66,6 +75,29 @@ test-interop: tools ## 200 random histories written in turn by Weir, delta-rs an
 	deploy/real/spark.sh
 	WEIR_NO_SKIP=1 WEIR_SPARK=$(CURDIR)/.real/spark WEIR_INTEROP_HISTORIES=$${WEIR_INTEROP_HISTORIES:-200} \
 		$(GO) test -timeout 300m -count=1 -v -run 'Histories' ./deltalake
+
+bench: build ## what README's figures come from, on a quiet machine, to BENCH_DIR (default bin/bench; 10 min)
+	@mkdir -p $(BENCH_DIR)
+	bin/weir bench nexmark -q all -o json | tee $(BENCH_DIR)/nexmark.json
+	bin/weir bench mainjob -o json | tee $(BENCH_DIR)/mainjob.json
+	bin/weir bench mainjob -w latency --guarantee none -o json | tee $(BENCH_DIR)/latency.json
+	bin/weir bench state --state-budget 512MiB -o json | tee $(BENCH_DIR)/state.json
+
+examples: packs ## the examples' own tests, each job as a plugin, and what a job links (1 min after the build)
+	$(GO) test ./examples/...
+	@for j in $(JOBS); do bin/weir inspect pack bin/$$j.wj | head -1; done
+	@echo "what the baskets job links besides std:"
+	@$(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./examples/retail/baskets
+
+cover: tools ## statements that the short tests reach, by package; bin/cover.html shows them (8 min)
+	@mkdir -p bin
+	$(GO) test -short -timeout 30m -coverprofile bin/cover.out ./...
+	@$(GO) tool cover -html bin/cover.out -o bin/cover.html
+	@$(GO) tool cover -func bin/cover.out | tail -1
+
+tidy: tools ## go.mod, go.sum and formatting as they must be (seconds; fetches modules)
+	$(GO) mod tidy
+	gofmt -l -w $$(git ls-files '*.go')
 
 clean: ## remove what the build made
 	rm -rf bin demo-data

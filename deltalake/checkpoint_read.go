@@ -123,6 +123,9 @@ func (t *Table) checkpointColumns(ctx context.Context, path string, size int64, 
 	if err != nil {
 		return err
 	}
+	if len(p.leaves) == 0 && f.meta.rows > 0 {
+		return fmt.Errorf("deltalake: checkpoint %s has no column of a Delta action", path)
+	}
 	for g := range f.meta.groups {
 		r, err := newGroupReader(ctx, f, g, p, plans)
 		if err != nil {

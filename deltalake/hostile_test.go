@@ -209,26 +209,6 @@ func readAll(data []byte) error {
 	return nil
 }
 
-func FuzzParquet(f *testing.F) {
-	f.Add(goodParquet(f))
-	if root := os.Getenv("WEIR_DELTA_DATA"); root != "" {
-		files, _ := filepath.Glob(filepath.Join(root, "*/*/delta/*.parquet"))
-		for i, p := range files {
-			if data, err := os.ReadFile(p); err == nil && len(data) < 4000 && i%5 == 0 {
-				f.Add(data)
-			}
-		}
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		_ = readAll(data)
-		ctx := context.Background()
-		store := putLog(t, map[int64]string{0: protoLine + "\n" + metaLine})
-		if store.Put(ctx, logDir+"00000000000000000000.checkpoint.parquet", data) == nil {
-			_, _ = Open(ctx, store, TableOptions{})
-		}
-	})
-}
-
 func FuzzCommit(f *testing.F) {
 	f.Add([]byte(protoLine + "\n" + metaLine))
 	f.Add([]byte(protoLine + "\n" + metaLine + "\n" + `{"add":{"path":"a","partitionValues":{"id":null},"size":1,"stats":"{\"numRecords\":1}","deletionVector":{"storageType":"i","pathOrInlineDv":"^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L","sizeInBytes":44,"cardinality":6}}}`))

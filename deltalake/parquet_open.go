@@ -133,6 +133,8 @@ func (f *pqFile) tree() error {
 				return &UnsupportedError{"read", "Parquet encryption"}
 			case c.packed < 0 || start < 0 || start > f.size || c.packed > f.size-start || c.values < 0:
 				return fmt.Errorf("%w: a column chunk lies outside the file", errThrift)
+			case c.values < g.rows: // each row has a slot in each column, be it for a null
+				return fmt.Errorf("%w: a column chunk holds %d values for %d rows", errThrift, c.values, g.rows)
 			}
 		}
 	}
