@@ -136,6 +136,9 @@ func (t *Table) compact(ctx context.Context, s *Snapshot, bin []*AddFile, o Opti
 	// table, which the rows fulfil already, are not checked again.
 	spec := *s.spec.tracked()
 	spec.meta = s.metadata.withoutConstraints()
+	if o.File.RowGroupBytes <= 0 {
+		o.File.RowGroupBytes = defaultGroupBytes
+	}
 	w := newPartitionWriter(ctx, t.store, &spec, WriteOptions{File: o.File, TargetBytes: o.TargetBytes})
 	var all *Batch
 	if len(o.ZOrder) > 0 {

@@ -16,6 +16,7 @@ type WriteOptions struct {
 	File         FileOptions
 	TargetBytes  int64 // of a data file, roughly; delta.targetFileSize or 128 MiB
 	MaxOpen      int   // partitions written at once; beyond it the largest is closed; 64
+	Buffer       int64 // bytes of rows that wait where partitions are more than MaxOpen; 64 MiB
 	UserMetadata string
 	MergeSchema  bool // add columns that the table lacks
 	AppID        string
@@ -24,7 +25,7 @@ type WriteOptions struct {
 
 // PartitionWriter writes batches that hold all columns of a table, partition
 // columns too, to one file per partition at a time. It is confined to one
-// goroutine; its memory is MaxOpen row groups at most.
+// goroutine; its memory is MaxOpen row groups and Buffer at most.
 type PartitionWriter struct {
 	ctx    context.Context
 	store  Store
@@ -36,7 +37,8 @@ type PartitionWriter struct {
 	adds   []*AddFile
 	rows   int64
 	folder string
-	owned  bool // by an operation that gives identity columns their values
+	mixed  *mixedRows // nil: partitions are few
+	owned  bool       // by an operation that gives identity columns their values
 }
 
 type openPartition struct {
@@ -59,6 +61,12 @@ func newPartitionWriter(ctx context.Context, store Store, spec *FileSpec, opts W
 	}
 	if opts.TargetBytes <= 0 {
 		opts.TargetBytes = targetBytes(spec.meta)
+	}
+	if opts.Buffer <= 0 {
+		opts.Buffer = 64 << 20
+	}
+	if len(spec.partition) > 0 && opts.File.RowGroupBytes <= 0 { // there are many at once
+		opts.File.RowGroupBytes = min(defaultGroupBytes, max(1<<20, 512<<20/int64(opts.MaxOpen)))
 	}
 	w := &PartitionWriter{ctx: ctx, store: store, spec: spec, opts: opts, open: map[string]*openPartition{}, owned: true}
 	for i, f := range spec.schema.Fields {
@@ -116,12 +124,8 @@ func (w *PartitionWriter) Write(b *Batch) error {
 	if len(w.parts) == 0 {
 		return w.write(nil, "", data)
 	}
-	type group struct {
-		values map[string]*string
-		rows   []int32
-	}
-	groups := map[string]*group{}
-	var keys []string
+	byKey := map[string]*rowGroup{}
+	var groups []*rowGroup
 	var key strings.Builder
 	texts := make([]*string, len(w.parts))
 	for r := range b.Len {
@@ -135,29 +139,18 @@ func (w *PartitionWriter) Write(b *Batch) error {
 				key.WriteString(*texts[k])
 			}
 		}
-		g := groups[key.String()]
+		g := byKey[key.String()]
 		if g == nil {
-			g = &group{values: map[string]*string{}}
+			g = &rowGroup{key: key.String(), values: map[string]*string{}}
 			for k, f := range w.spec.partition {
 				g.values[f.Name] = texts[k]
 			}
-			groups[key.String()] = g
-			keys = append(keys, key.String())
+			byKey[g.key] = g
+			groups = append(groups, g)
 		}
 		g.rows = append(g.rows, int32(r))
 	}
-	for _, k := range keys {
-		g := groups[k]
-		part := data
-		if len(g.rows) < b.Len {
-			part = NewBatch(w.spec.data)
-			part.Gather(data, g.rows)
-		}
-		if err := w.write(g.values, k, part); err != nil {
-			return err
-		}
-	}
-	return nil
+	return w.scatter(data, groups)
 }
 
 func (w *PartitionWriter) write(values map[string]*string, key string, b *Batch) error {
@@ -214,6 +207,9 @@ func (w *PartitionWriter) closeLargest() error {
 
 // Close ends all files and returns what to commit, in partition order.
 func (w *PartitionWriter) Close() ([]*AddFile, error) {
+	if err := w.settle(); err != nil {
+		return nil, errors.Join(err, w.Abort())
+	}
 	for _, k := range sortedKeys(w.open) {
 		if err := w.closeOne(k); err != nil {
 			return nil, errors.Join(err, w.Abort())
@@ -229,7 +225,7 @@ func (w *PartitionWriter) Abort() error {
 	for _, p := range w.open {
 		errs = append(errs, p.w.Abort())
 	}
-	w.open = map[string]*openPartition{}
+	w.open, w.mixed = map[string]*openPartition{}, nil
 	for _, a := range w.adds {
 		errs = append(errs, w.store.Delete(context.WithoutCancel(w.ctx), decodePath(a.Path)))
 	}
