@@ -21,7 +21,7 @@ func (s *Snapshot) Clone(ctx context.Context, target Store, opts TableOptions) (
 	if err != nil {
 		return nil, fmt.Errorf("deltalake: clone: %w", err)
 	}
-	if err := s.protocol.checkWrite(); err != nil {
+	if err := s.checkWrite(); err != nil {
 		return nil, err
 	}
 	if _, err := Open(ctx, target, opts); err == nil {

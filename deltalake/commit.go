@@ -194,11 +194,12 @@ func (t *Table) allowed(c *Commit, s *Snapshot) error {
 	if len(c.Domains)+len(c.system) > 0 && !protocol.hasWriter("domainMetadata") {
 		return errors.New("deltalake: the table has no metadata domains; set delta.feature.domainMetadata to supported first")
 	}
-	if strings.EqualFold(meta.Configuration["delta.appendOnly"], "true") && protocol.hasWriter("appendOnly") {
-		for _, r := range c.Removes {
-			if r.DataChange {
-				return fmt.Errorf("deltalake: the table is append-only (delta.appendOnly); %s would remove rows", c.Operation)
+	for _, r := range c.Removes {
+		if r.DataChange {
+			if err := appendOnly(protocol, meta, c.Operation); err != nil {
+				return err
 			}
+			break
 		}
 	}
 	if c.Spec != nil && c.Metadata == nil && s.metadata != c.Spec.meta {
@@ -208,6 +209,9 @@ func (t *Table) allowed(c *Commit, s *Snapshot) error {
 	}
 	return nil
 }
+
+// ictProperty turns in-commit timestamps on.
+const ictProperty = "delta.enableInCommitTimestamps"
 
 // commitActions builds the log lines of a try; commitInfo is first.
 func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, blind bool) ([]action, error) {
@@ -233,8 +237,15 @@ func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, b
 	if c.Metadata != nil {
 		meta = c.Metadata
 	}
-	if meta.Configuration["delta.enableInCommitTimestamps"] == "true" {
+	if meta.Configuration[ictProperty] == "true" {
 		ict := max(now, latest.ict+1)
+		if latest.version >= 0 && latest.metadata.Configuration[ictProperty] != "true" {
+			// Readers have to know from where on the timestamps hold.
+			ict = max(ict, latest.millis+1)
+			meta = meta.clone()
+			meta.Configuration["delta.inCommitTimestampEnablementVersion"] = strconv.FormatInt(latest.version+1, 10)
+			meta.Configuration["delta.inCommitTimestampEnablementTimestamp"] = strconv.FormatInt(ict, 10)
+		}
 		info.InCommitTimestamp = &ict
 	}
 	protocol := latest.protocol
@@ -253,7 +264,7 @@ func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, b
 		actions = append(actions, action{Protocol: c.Protocol})
 	}
 	if c.Metadata != nil {
-		actions = append(actions, action{Metadata: c.Metadata})
+		actions = append(actions, action{Metadata: meta})
 	}
 	if c.AppID != "" {
 		actions = append(actions, action{Txn: &Txn{AppID: c.AppID, Version: c.AppVersion, LastUpdated: &now}})

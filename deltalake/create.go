@@ -146,6 +146,12 @@ func neededProtocol(schema *Schema, conf map[string]string, p *Protocol) (*Proto
 	add(on("delta.enableRowTracking"), "rowTracking")
 	add(on("delta.enableIcebergCompatV1"), "icebergCompatV1")
 	add(on("delta.enableIcebergCompatV2"), "icebergCompatV2")
+	add(on("delta.enableIcebergCompatV3"), "icebergCompatV3")
+	add(on("delta.enableIcebergWriterCompatV1"), "icebergWriterCompatV1")
+	add(conf["delta.universalFormat.enabledFormats"] != "", "universalFormat (delta.universalFormat.enabledFormats)")
+	add(on("delta.enableVariantShredding"), "variantShredding")
+	add(conf["delta.requireCheckpointProtectionBeforeVersion"] != "", "checkpointProtection")
+	add(conf["delta.coordinatedCommits.commitCoordinator-preview"] != "", "coordinatedCommits-preview")
 	add(conf["delta.checkpointPolicy"] == "v2", "v2Checkpoint")
 	mode := conf["delta.columnMapping.mode"]
 	add(mode == "name" || mode == "id", "columnMapping")
@@ -177,6 +183,8 @@ func schemaFeatures(fields []Field, add func(bool, string)) {
 		_, inv := f.Metadata["delta.invariants"]
 		add(inv || !f.Nullable, "invariants")
 		add(f.isIdentity(), "identityColumns")
+		_, collated := f.Metadata["__COLLATIONS"]
+		add(collated, "collations")
 		typeFeatures(f.Type, add)
 	}
 }

@@ -141,6 +141,14 @@ type merging struct {
 type joinKey struct{ target, source *Expr }
 
 func (mg *merging) run(ctx context.Context) (*Commit, error) {
+	for _, c := range mg.m.Clauses {
+		if c.Action != NotMatchedInsert {
+			if err := mg.s.checkRemoval("MERGE"); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
 	if err := mg.evolve(); err != nil {
 		return nil, err
 	}

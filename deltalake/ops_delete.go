@@ -73,7 +73,7 @@ func (t *Table) retriedTimes(ctx context.Context, times int, op func(s *Snapshot
 		if err != nil {
 			return nil, err
 		}
-		if err := s.protocol.checkWrite(); err != nil {
+		if err := s.checkWrite(); err != nil {
 			return nil, err
 		}
 		c, d, err := op(s)
@@ -107,6 +107,9 @@ func (t *Table) retriedTimes(ctx context.Context, times int, op func(s *Snapshot
 // it runs again on the new version.
 func (t *Table) Delete(ctx context.Context, where *Expr) (*Metrics, error) {
 	return t.retried(ctx, func(s *Snapshot) (*Commit, *changes, error) {
+		if err := s.checkRemoval("DELETE"); err != nil {
+			return nil, &changes{}, err
+		}
 		d, err := t.deletion(ctx, s, where, WriteOptions{})
 		if err != nil || len(d.removes) == 0 {
 			return nil, d, err
@@ -405,6 +408,9 @@ func (rw *rewriter) writeVectors(ctx context.Context) error {
 // which where is true; nil updates all.
 func (t *Table) Update(ctx context.Context, set map[string]*Expr, where *Expr) (*Metrics, error) {
 	return t.retried(ctx, func(s *Snapshot) (*Commit, *changes, error) {
+		if err := s.checkRemoval("UPDATE"); err != nil {
+			return nil, &changes{}, err
+		}
 		apply, err := s.assignments(set)
 		if err != nil {
 			return nil, &changes{}, err

@@ -73,7 +73,7 @@ type written struct {
 // writeSource writes the rows of a source to data files. check, which may be nil,
 // sees them with all columns of the table.
 func (t *Table) writeSource(ctx context.Context, s *Snapshot, source iter.Seq2[*Batch, error], opts WriteOptions, check func(*Batch) error) (*written, error) {
-	if err := s.protocol.checkWrite(); err != nil {
+	if err := s.checkWrite(); err != nil {
 		return nil, err
 	}
 	out := &written{spec: s.spec}
@@ -144,7 +144,8 @@ func (t *Table) drop(ctx context.Context, adds []*AddFile) error {
 func (t *Table) dropAfter(ctx context.Context, err error, adds []*AddFile) error {
 	var conflict *ConflictError
 	var unsupported *UnsupportedError
-	if errors.As(err, &conflict) || errors.As(err, &unsupported) {
+	var refused *refusal
+	if errors.As(err, &conflict) || errors.As(err, &unsupported) || errors.As(err, &refused) {
 		return t.drop(ctx, adds)
 	}
 	return nil
@@ -167,6 +168,11 @@ func (t *Table) Overwrite(ctx context.Context, source iter.Seq2[*Batch, error], 
 	s, err := t.Refresh(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if s.NumFiles() > 0 && !opts.Dynamic {
+		if err := s.checkRemoval("an overwrite"); err != nil {
+			return nil, err
+		}
 	}
 	if opts.Schema != nil {
 		return t.overwriteSchema(ctx, s, source, opts)

@@ -85,6 +85,38 @@ func writerFeature(name string) bool {
 	return false
 }
 
+// checkWrite refuses a table that an operation cannot write, before it writes
+// anything.
+func (s *Snapshot) checkWrite() error {
+	if err := s.protocol.checkWrite(); err != nil {
+		return err
+	}
+	if err := s.protocol.checkRowTracking(s.metadata); err != nil {
+		return err
+	}
+	_, _, err := s.clustering()
+	return err
+}
+
+// checkRemoval refuses an operation that takes rows away from a table that only
+// grows.
+func (s *Snapshot) checkRemoval(op string) error {
+	return appendOnly(s.protocol, s.metadata, op)
+}
+
+func appendOnly(p *Protocol, m *Metadata, op string) error {
+	if strings.EqualFold(m.Configuration["delta.appendOnly"], "true") && p.hasWriter("appendOnly") {
+		return &refusal{fmt.Errorf("deltalake: the table is append-only (delta.appendOnly); %s would remove rows", op)}
+	}
+	return nil
+}
+
+// refusal is an error after which it is certain that nothing was committed.
+type refusal struct{ error }
+
+// Unwrap returns the reason.
+func (e *refusal) Unwrap() error { return e.error }
+
 // checkWrite refuses tables that cannot be written without breaking a promise.
 func (p *Protocol) checkWrite() error {
 	if p.MinWriterVersion < 1 || p.MinWriterVersion > 7 {
