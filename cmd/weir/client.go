@@ -30,6 +30,7 @@ type client struct {
 	addr   string
 	format string // table or json
 	out    io.Writer
+	said   *progress // of what is waited for
 }
 
 // clientCommands are the verbs that a running cluster answers.
@@ -48,7 +49,8 @@ func clientCommands() []*cobra.Command {
 			if c.format != "table" && c.format != "json" {
 				return fmt.Errorf("-o %q is unknown: table or json", c.format)
 			}
-			c.out = cmd.OutOrStdout()
+			c.out, c.said = cmd.OutOrStdout(), newProgress(cmd.ErrOrStderr(), 5*time.Second)
+			defer c.said.wipe()
 			return run(cmd, args)
 		}
 	}
@@ -62,13 +64,16 @@ func (c *client) call(ctx context.Context, method, path string, body io.Reader, 
 		return fmt.Errorf("--job-manager %q: want HOST:PORT: %w", c.addr, err)
 	}
 	resp, err := http.DefaultClient.Do(req)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return fmt.Errorf("no job manager answers at %s: start one with weir dev, or name it with --job-manager: %w", c.addr, errors.Unwrap(err))
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return err
+		return fmt.Errorf("the job manager at %s broke off its answer: %w", c.addr, err)
 	}
 	if resp.StatusCode >= 400 {
 		var refusal struct {
@@ -77,9 +82,12 @@ func (c *client) call(ctx context.Context, method, path string, body io.Reader, 
 		if json.Unmarshal(b, &refusal) == nil && len(refusal.Errors) > 0 {
 			return errors.New(strings.Join(refusal.Errors, "; "))
 		}
-		return fmt.Errorf("%s answers %s", c.addr, resp.Status)
+		return fmt.Errorf("%s answers %s: is a job manager there? --job-manager names it", c.addr, resp.Status)
 	}
-	return json.Unmarshal(b, v)
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s does not answer as a job manager does: --job-manager names it", c.addr)
+	}
+	return nil
 }
 
 // print writes v as JSON where that was asked for, else as text.
@@ -134,7 +142,7 @@ func (c *client) runCommand() *cobra.Command {
 				return err
 			}
 			if !detach {
-				if err := c.awaitRunning(cmd.Context(), job.ID, cmd.ErrOrStderr()); err != nil {
+				if err := c.awaitRunning(cmd.Context(), job.ID); err != nil {
 					return err
 				}
 			}
@@ -162,17 +170,12 @@ func (c *client) runCommand() *cobra.Command {
 
 // awaitRunning waits until a new job runs. One that fails before is cancelled, so
 // that a mistake leaves nothing behind that restarts for ever.
-func (c *client) awaitRunning(ctx context.Context, id string, progress io.Writer) error {
-	wall, told := clock.Wall(), ""
-	var at time.Duration
+func (c *client) awaitRunning(ctx context.Context, id string) error {
+	began := time.Now()
 	for {
 		var j jobmanager.Info
 		if err := c.call(ctx, "GET", "/jobs/"+id, nil, &j); err != nil {
 			return err
-		}
-		if now := wall.Monotonic(); j.Progress != told && now-at > time.Second {
-			fmt.Fprintln(progress, j.Progress)
-			told, at = j.Progress, now
 		}
 		switch j.Phase {
 		case fsm.Running, fsm.Finished, fsm.Stopping:
@@ -183,6 +186,9 @@ func (c *client) awaitRunning(ctx context.Context, id string, progress io.Writer
 			var v map[string]string
 			err := c.call(ctx, "PATCH", "/jobs/"+id+"?mode=cancel", nil, &v)
 			return errors.Join(fmt.Errorf("%s did not start and was cancelled: %s", id, j.Reason), err)
+		}
+		if now := time.Now(); now.Sub(began) > waitedFor {
+			c.said.show(now, fmt.Sprintf("%4.0fs  %s is %s %s", now.Sub(began).Seconds(), id, j.Phase, cmp.Or(j.Progress, j.Reason)))
 		}
 		if err := clock.Sleep(ctx, clock.Wall(), 50*time.Millisecond); err != nil {
 			return err
@@ -244,7 +250,7 @@ func (c *client) infoCommand() *cobra.Command {
 		Use: "info JOB | PIPELINE", Short: "Show a job: operators, rates, back-pressure, checkpoints", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var j jobmanager.Info
-			if err := c.call(cmd.Context(), "GET", "/jobs/"+args[0], nil, &j); err != nil {
+			if err := c.call(cmd.Context(), "GET", "/jobs/"+url.PathEscape(args[0]), nil, &j); err != nil {
 				return err
 			}
 			return c.print(j, func(w io.Writer) { printInfo(w, j) })
@@ -283,7 +289,7 @@ func (c *client) cancelCommand() *cobra.Command {
 		Use: "cancel JOB | PIPELINE", Short: "Stop a job at once, without a savepoint", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var v map[string]string
-			if err := c.call(cmd.Context(), "PATCH", "/jobs/"+args[0]+"?mode=cancel", nil, &v); err != nil {
+			if err := c.call(cmd.Context(), "PATCH", "/jobs/"+url.PathEscape(args[0])+"?mode=cancel", nil, &v); err != nil {
 				return err
 			}
 			return c.print(v, func(w io.Writer) { fmt.Fprintln(w, v["jobid"], fsm.Canceled) })
@@ -300,7 +306,7 @@ func (c *client) stopCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.epoch(cmd.Context(), "/jobs/"+args[0]+"/stop", bytes.NewReader(b))
+			return c.epoch(cmd.Context(), "stopping "+args[0]+" with a savepoint", "/jobs/"+url.PathEscape(args[0])+"/stop", bytes.NewReader(b))
 		},
 	}
 	cmd.Flags().BoolVar(&drain, "drain", false, "end all input first: timers and windows fire, the job finishes")
@@ -313,7 +319,8 @@ func (c *client) rescaleCommand() *cobra.Command {
 		Use: "rescale JOB | PIPELINE -p N", Short: "Give a running job another parallelism, from a checkpoint taken for it", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var s rest.Savepoint
-			if err := c.call(cmd.Context(), "PATCH", fmt.Sprintf("/jobs/%s/rescaling?parallelism=%d", url.PathEscape(args[0]), parallelism), nil, &s); err != nil {
+			path := fmt.Sprintf("/jobs/%s/rescaling?parallelism=%d", url.PathEscape(args[0]), parallelism)
+			if err := c.during("rescaling "+args[0], func() error { return c.call(cmd.Context(), "PATCH", path, nil, &s) }); err != nil {
 				return err
 			}
 			return c.print(s, func(w io.Writer) {
@@ -331,9 +338,12 @@ func (c *client) epochCommand(verb, path, short string) *cobra.Command {
 		Use: verb + " JOB | PIPELINE", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dispose != 0 {
-				return c.call(cmd.Context(), "DELETE", fmt.Sprintf("/pipelines/%s/savepoints/%d", url.PathEscape(args[0]), dispose), nil, new(struct{}))
+				if err := c.call(cmd.Context(), "DELETE", fmt.Sprintf("/pipelines/%s/savepoints/%d", url.PathEscape(args[0]), dispose), nil, new(struct{})); err != nil {
+					return err
+				}
+				return c.print(map[string]any{"pipeline": args[0], "disposed": dispose}, func(w io.Writer) { fmt.Fprintf(w, "savepoint %d of %s is gone\n", dispose, args[0]) })
 			}
-			return c.epoch(cmd.Context(), "/jobs/"+url.PathEscape(args[0])+"/"+path, nil)
+			return c.epoch(cmd.Context(), "taking a "+verb+" of "+args[0], "/jobs/"+url.PathEscape(args[0])+"/"+path, nil)
 		},
 	}
 	if verb == "savepoint" {
@@ -342,9 +352,32 @@ func (c *client) epochCommand(verb, path, short string) *cobra.Command {
 	return cmd
 }
 
-func (c *client) epoch(ctx context.Context, path string, body io.Reader) error {
+// waitedFor is how long something is waited for before that is told.
+const waitedFor = 500 * time.Millisecond
+
+// during shows what is waited for until work ends.
+func (c *client) during(what string, work func() error) error {
+	done := make(chan error, 1)
+	began := time.Now()
+	go func() { done <- work() }()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			c.said.wipe()
+			return err
+		case now := <-tick.C:
+			if now.Sub(began) > waitedFor {
+				c.said.show(now, fmt.Sprintf("%4.0fs  %s", now.Sub(began).Seconds(), what))
+			}
+		}
+	}
+}
+
+func (c *client) epoch(ctx context.Context, what, path string, body io.Reader) error {
 	var s rest.Savepoint
-	if err := c.call(ctx, "POST", path, body, &s); err != nil {
+	if err := c.during(what, func() error { return c.call(ctx, "POST", path, body, &s) }); err != nil {
 		return err
 	}
 	return c.print(s, func(w io.Writer) {

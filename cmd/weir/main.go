@@ -45,5 +45,6 @@ func root() *cobra.Command {
 	}
 	cmd.AddCommand(devCommand(), buildCommand(), inspectPluginCommand(), versionCommand(), brokerCommand(), benchCommand(), inspectCommand(), tableCommand())
 	cmd.AddCommand(clientCommands()...)
+	sayUsage(cmd)
 	return cmd
 }
