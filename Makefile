@@ -70,11 +70,12 @@ test-real: tools ## the same on a real Kafka, killed too, and real S3, GCS and A
 		WEIR_KAFKA_SCRIPT=$(CURDIR)/deploy/real/kafka.sh $(GO) test -timeout 30m -count=1 ./connectors/kafka/driver ./connectors/delta/driver ./deltalake/cloud ./internal/objstore/...; \
 		code=$$?; for s in s3 gcs azure kafka; do deploy/real/$$s.sh stop; done; exit $$code
 
+INTEROP ?= Histories|Spark
 test-interop: tools ## 200 random histories written in turn by Weir, delta-rs and Spark (needs java, mvn, python3; an hour)
 	deploy/real/py.sh
 	deploy/real/spark.sh
 	WEIR_NO_SKIP=1 WEIR_SPARK=$(CURDIR)/.real/spark WEIR_INTEROP_HISTORIES=$${WEIR_INTEROP_HISTORIES:-200} \
-		$(GO) test -timeout 300m -count=1 -v -run 'Histories' ./deltalake
+		$(GO) test -timeout 300m -count=1 -v -run '$(INTEROP)' ./deltalake
 
 bench: build ## what README's figures come from, on a quiet machine, to BENCH_DIR (default bin/bench; 10 min)
 	@mkdir -p $(BENCH_DIR)

@@ -1,6 +1,9 @@
 package deltalake
 
-import "slices"
+import (
+	"regexp"
+	"slices"
+)
 
 // What the writers of a history cannot do. A turn that falls to one that cannot
 // goes to the next, and the test counts it.
@@ -30,6 +33,12 @@ func (h *history) deltarsCannot(st *step) string {
 	if st.dynamic {
 		return "delta-rs has no dynamic partition overwrite"
 	}
+	if col := h.nestedIn(st); col != "" {
+		return "delta-rs has no conditions on nested columns" // Predicate references unknown column
+	}
+	if h.feats["timestampNtz"] && st.op == "property" {
+		return "delta-rs turns variantType on with any property of a table of version 7"
+	}
 	switch st.op {
 	case "rename", "drop", "widen":
 		return "delta-rs cannot " + st.op + " columns"
@@ -45,10 +54,41 @@ func (h *history) deltarsCannot(st *step) string {
 	return ""
 }
 
+// nestedIn names a list, map or struct that a step's conditions read.
+func (h *history) nestedIn(st *step) string {
+	var conds []*cond
+	conds = append(conds, st.where)
+	for _, c := range st.clauses {
+		conds = append(conds, c.cond)
+	}
+	if len(h.states) == 0 {
+		return ""
+	}
+	for _, f := range h.now().schema.Fields {
+		for _, c := range conds {
+			if c != nil && !f.Type.primitive() && regexp.MustCompile(`\b`+f.Name+` IS `).MatchString(c.text) {
+				return f.Name
+			}
+		}
+	}
+	return ""
+}
+
 // cannotRead names what keeps a tool from reading the table.
 func (h *history) cannotRead(name string) string {
 	if name == "deltars" && h.feats["typeWidening"] {
 		return "delta-rs does not read tables with typeWidening"
 	}
 	return ""
+}
+
+// cannotReadFeed names what keeps a tool from reading the table's change feed.
+func (h *history) cannotReadFeed(name string) string {
+	if name == "deltars" && h.feats["columnMapping"] {
+		return "delta-rs does not read feeds with columnMapping"
+	}
+	if name == "deltars" && h.part != nil {
+		return "delta-rs looks for files of escaped partitions under the log's own text"
+	}
+	return h.cannotRead(name)
 }

@@ -98,6 +98,7 @@ type history struct {
 	states []state // by version
 	firm   int64   // versions from here on must be readable
 	next   int64   // id of the next row
+	feed   int64   // version since which there is a change feed
 	done   []string
 }
 
@@ -160,6 +161,9 @@ func (h *history) apply(st *step) state {
 	case "property":
 		if st.name != "" {
 			h.feats[st.name] = true
+		}
+		if st.name == "changeDataFeed" {
+			h.feed = int64(len(h.states))
 		}
 	}
 	return s
@@ -305,6 +309,61 @@ func (h *history) check() {
 	}
 }
 
+// checkFeed compares the change feed, as every tool reads it, with the model: what
+// a version removed and added makes of the rows before it those after it.
+func (h *history) checkFeed() {
+	h.t.Helper()
+	from, to := max(h.firm, h.feed)+1, int64(len(h.states))-1
+	if !h.feats["changeDataFeed"] || from > to {
+		return
+	}
+	schema := h.now().schema
+	for _, s := range h.states[from-1:] {
+		if s.schema != schema {
+			h.tools.count["feeds not compared: the schema changes"]++
+			return
+		}
+	}
+	for _, reader := range h.tools.names {
+		if why := h.cannotReadFeed(reader); why != "" {
+			h.tools.count["feed not read: "+why]++
+			continue
+		}
+		a, err := h.tools.feed(h.t, reader, h.dir, from, to)
+		if err != nil {
+			h.fatalf("%s cannot read the changes from %d to %d: %v", reader, from, to, err)
+		}
+		at := func(row []any, name string) any { return row[slices.Index(a.Columns, name)] }
+		for v := from; v <= to; v++ {
+			got := h.states[v-1].texts()
+			for _, r := range a.Rows {
+				if fmt.Sprint(at(r, CommitVersion)) != fmt.Sprint(v) {
+					continue
+				}
+				var row []any
+				for _, f := range schema.Fields {
+					row = append(row, at(r, f.Name))
+				}
+				text := string(canonicalRow(schema, row))
+				switch kind := at(r, ChangeType); kind {
+				case "insert", "update_postimage":
+					got = append(got, text)
+				default:
+					i := slices.Index(got, text)
+					if i < 0 {
+						h.fatalf("changes of version %d as %s reads them: %v of a row that was not there: %s", v, reader, kind, text)
+					}
+					got = slices.Delete(got, i, i+1)
+				}
+			}
+			if d := rowDiff(got, h.states[v].texts()); d != "" {
+				h.fatalf("changes of version %d as %s reads them lead to %s", v, reader, d)
+			}
+			h.tools.count["versions of a feed equal by "+reader]++
+		}
+	}
+}
+
 // writer is whose turn it is: the next one that can do the step.
 func (h *history) writer(turn int, st *step) string {
 	for k := range h.tools.names {
@@ -341,6 +400,7 @@ func randomHistory(t *testing.T, tools *tools, seed uint64) {
 		n++
 	}
 	h.check()
+	h.checkFeed()
 }
 
 // TestHistories lets us, delta-rs and Spark change tables of random features in

@@ -63,15 +63,19 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	for name, path := range map[string]string{"missing data file": "gone.parquet", "path that leaves the folder": "../../etc/passwd", "escaped path that leaves": "%2e%2e/x"} {
+	for name, tt := range map[string]struct{ path, want string }{
+		"missing data file":           {"gone.parquet", "gone.parquet: deltalake: object not found"},
+		"path that leaves the folder": {"../../etc/passwd", "leaves the table"},
+		"escaped path that leaves":    {"%2e%2e/x", "leaves the table"},
+	} {
 		t.Run(name, func(t *testing.T) {
-			store := putLog(t, map[int64]string{0: protoLine + "\n" + metaLine + "\n" + `{"add":{"path":"` + path + `","partitionValues":{},"size":100,"modificationTime":0,"dataChange":true}}`})
+			store := putLog(t, map[int64]string{0: protoLine + "\n" + metaLine + "\n" + `{"add":{"path":"` + tt.path + `","partitionValues":{},"size":100,"modificationTime":0,"dataChange":true}}`})
 			tbl, err := Open(ctx, store, TableOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := sumSnapshot(ctx, tbl.Latest(), nil, ScanOptions{}); err == nil || strings.Contains(err.Error(), "\n") {
-				t.Errorf("error %v, want one sentence", err)
+			if _, err := sumSnapshot(ctx, tbl.Latest(), nil, ScanOptions{}); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %v, want one sentence with %q", err, tt.want)
 			}
 		})
 	}

@@ -188,6 +188,35 @@ func (x *tools) read(t *testing.T, name, dir string, versions []int64) []readVer
 	return out
 }
 
+// feed has a tool read the changes of a range of versions.
+func (x *tools) feed(t *testing.T, name, dir string, from, to int64) (*readVersion, error) {
+	t.Helper()
+	if name != "weir" {
+		a, err := x.ask(t, name, map[string]any{"cmd": "feed", "path": dir, "from": from, "to": to})
+		if err != nil {
+			return nil, err
+		}
+		return &a.Versions[0], nil
+	}
+	ctx := context.Background()
+	tbl, err := Open(ctx, NewFolderStore(dir), TableOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var r readVersion
+	for b, err := range tbl.Changes(ctx, ChangeOptions{From: from, To: to, Until: true}) {
+		if err != nil {
+			return nil, err
+		}
+		r.Columns = nil
+		for _, f := range b.Schema.Fields {
+			r.Columns = append(r.Columns, f.Name)
+		}
+		r.Rows = append(r.Rows, plainBatch(b)...)
+	}
+	return &r, nil
+}
+
 // plainRows reads a snapshot into rows as testdata/rows.py has them.
 func plainRows(ctx context.Context, s *Snapshot) ([][]any, error) {
 	var rows [][]any
@@ -195,15 +224,21 @@ func plainRows(ctx context.Context, s *Snapshot) ([][]any, error) {
 		if err != nil {
 			return nil, err
 		}
-		for i := range b.Len {
-			var row []any
-			for _, c := range b.Columns {
-				row = append(row, plainValue(c, i))
-			}
-			rows = append(rows, row)
-		}
+		rows = append(rows, plainBatch(b)...)
 	}
 	return rows, nil
+}
+
+func plainBatch(b *Batch) [][]any {
+	var rows [][]any
+	for i := range b.Len {
+		var row []any
+		for _, c := range b.Columns {
+			row = append(row, plainValue(c, i))
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 func plainValue(v *Vector, i int) any {

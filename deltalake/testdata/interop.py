@@ -144,6 +144,9 @@ def run(c):
     cmd, path = c["cmd"], c["path"]
     if cmd == "read":
         return rows.every(c["versions"], lambda v: read_deltars(path, v))
+    if cmd == "feed":
+        t = pa.table(DeltaTable(path).load_cdf(starting_version=c["from"], ending_version=c["to"]).read_all()).drop_columns(["_commit_timestamp"])
+        return {"versions": [{"version": c["to"], "columns": t.schema.names, "rows": rows.arrow_rows(t)}]}
     if cmd == "duckdb":
         return read_duckdb(path)
     if cmd == "encodings":

@@ -25,7 +25,7 @@ def session(jars, work, cores=1):
         "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "1", "spark.databricks.delta.vacuum.parallelDelete.enabled": "false",
         "spark.databricks.delta.retentionDurationCheck.enabled": "false", "spark.databricks.delta.schema.autoMerge.enabled": "false",
-        "spark.sql.datetime.java8API.enabled": "false", "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+        "spark.sql.ui.explainMode": "simple", "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
         "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED", "spark.databricks.delta.stalenessLimit": "0",
         "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
         "spark.databricks.delta.incremental.commit.verify": "false",
@@ -35,7 +35,7 @@ def session(jars, work, cores=1):
     }.items():
         b = b.config(k, v)
     spark = b.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
+    spark.sparkContext.setLogLevel("OFF")  # errors come back as exceptions
     return spark
 
 
