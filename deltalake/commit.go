@@ -259,6 +259,12 @@ func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, b
 	if meta.tracksRows() {
 		info.Tags = map[string]string{rowsPreserved: strconv.FormatBool(c.preserves || len(c.Removes) == 0)}
 	}
+	if c.Metadata != nil && latest.version >= 0 && meta.movesMarks(latest.metadata) {
+		if info.Tags == nil {
+			info.Tags = map[string]string{}
+		}
+		info.Tags[identityUpdate] = "true"
+	}
 	actions := []action{{CommitInfo: info}}
 	if c.Protocol != nil {
 		actions = append(actions, action{Protocol: c.Protocol})
@@ -417,6 +423,8 @@ func (c *Commit) conflict(v int64, actions []action, latest *Snapshot, reads, re
 		switch {
 		case a.Protocol != nil && !(c.create && v == 0):
 			return &ConflictError{ProtocolChanged, v, "changed the protocol"}
+		case a.Metadata != nil && c.Metadata == nil && c.Base != nil && a.Metadata.movesMarks(c.Base.metadata):
+			// This one gives out no identity values, and the marks stay as they are now.
 		case a.Metadata != nil && (c.Base != nil || c.Metadata != nil):
 			return &ConflictError{MetadataChanged, v, "changed the schema or the properties"}
 		case a.Txn != nil && a.Txn.AppID == c.AppID && c.AppID != "" && a.Txn.Version < c.AppVersion && c.Base != nil:

@@ -227,7 +227,12 @@ func TestCrashAtEveryCall(t *testing.T) {
 			return err
 		},
 	}
-	for _, props := range []map[string]string{{}, {"delta.enableDeletionVectors": "true", "delta.enableChangeDataFeed": "true"}} {
+	ops["track rows"] = func(tbl *deltalake.Table) error {
+		on := "true"
+		_, err := tbl.SetProperties(ctx, map[string]*string{"delta.enableRowTracking": &on})
+		return err
+	}
+	for _, props := range []map[string]string{{}, {"delta.enableDeletionVectors": "true", "delta.enableChangeDataFeed": "true", "delta.enableRowTracking": "true"}} {
 		for name, op := range ops {
 			t.Run(fmt.Sprintf("%s/%d", name, len(props)), func(t *testing.T) {
 				t.Parallel()

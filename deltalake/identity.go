@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"math/big"
 	"strconv"
 	"strings"
@@ -17,6 +18,9 @@ const (
 	identityStep     = "delta.identity.step"
 	identityMark     = "delta.identity.highWaterMark"
 	identityExplicit = "delta.identity.allowExplicitInsert"
+
+	// identityUpdate tags a commit whose metadata moves marks alone, as Spark does.
+	identityUpdate = "delta.identity.schemaUpdate"
 )
 
 // Identity returns a long column that is GENERATED ALWAYS AS IDENTITY: Append,
@@ -285,6 +289,32 @@ func (f *Field) setMark(c *identity) {
 	}
 	meta[identityMark] = json.RawMessage(strconv.FormatInt(*c.mark, 10))
 	f.Metadata = meta
+}
+
+// movesMarks tells whether metadata differs from old in the marks of identity
+// columns alone: who gives out no values need not mind.
+func (m *Metadata) movesMarks(old *Metadata) bool {
+	bare := func(m *Metadata) string {
+		s, err := m.parseSchema()
+		if err != nil {
+			return ""
+		}
+		found := false
+		for i := range s.Fields {
+			if f := &s.Fields[i]; f.isIdentity() {
+				found = true
+				f.Metadata = maps.Clone(f.Metadata)
+				delete(f.Metadata, identityMark)
+			}
+		}
+		c := m.clone()
+		if !found || c.setSchema(s, 0) != nil {
+			return ""
+		}
+		return jsonText(c)
+	}
+	a := bare(m)
+	return a != "" && a == bare(old)
 }
 
 // keepMarks returns the schema text of old with marks that are not behind those

@@ -2,6 +2,7 @@ package deltalake
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -279,5 +280,46 @@ func TestIdentityRace(t *testing.T) {
 	problems, err := tbl.Fsck(ctx)
 	if err != nil || len(problems) != 0 {
 		t.Fatal(problems, err)
+	}
+}
+
+// An operation that gives out no values goes on beside those that do; one that
+// changes metadata does not.
+func TestIdentityBeside(t *testing.T) {
+	ctx := context.Background()
+	store := NewMemoryStore(nil)
+	tbl := identityTable(t, store, Identity("id", 1, 1), nil)
+	appendWords(t, tbl, "a", "b")
+	appendWords(t, tbl, "c", "d")
+	s := tbl.Latest()
+	other, err := Open(ctx, store, TableOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendWords(t, other, "e")
+	old := s.Files()[0]
+	r := old.remove(1, false)
+	again := *old
+	again.DataChange = false
+	again.Path = "copy-of-" + old.Path
+	if _, err := tbl.Commit(ctx, Commit{Operation: "OPTIMIZE", Base: s, Reads: []*AddFile{old}, Removes: []*RemoveFile{&r}, Adds: []*AddFile{&again}, rearranges: true}); err != nil {
+		t.Fatal(err)
+	}
+	if m := markOf(t, tbl, "id"); m != 5 {
+		t.Fatalf("mark %d, want 5", m)
+	}
+	h, err := tbl.History(ctx, 2)
+	if err != nil || h[1].Info.Tags[identityUpdate] != "true" || h[0].Info.Tags != nil {
+		t.Fatal(h, err)
+	}
+	var conflict *ConflictError
+	if _, err := tbl.Commit(ctx, Commit{Base: s, Metadata: s.metadata}); !errors.As(err, &conflict) || conflict.Class != MetadataChanged {
+		t.Fatalf("%v, want a conflict", err)
+	}
+	if _, err := other.SetProperties(ctx, map[string]*string{"a": &old.Path}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tbl.Commit(ctx, Commit{Base: s, ReadAll: true}); !errors.As(err, &conflict) {
+		t.Fatalf("%v, want a conflict", err)
 	}
 }
