@@ -273,6 +273,7 @@ func encodeActions(actions []action) ([]byte, error) {
 // decodeActions calls fn for every action of a commit, in order. withInfo says
 // whether commitInfo lines are decoded; replay does not need them.
 func decodeActions(data []byte, withInfo bool, fn func(*action) error) error {
+	fast := &lineReader{}
 	for line := 1; len(data) > 0; line++ {
 		raw := data
 		if i := bytes.IndexByte(data, '\n'); i >= 0 {
@@ -287,8 +288,10 @@ func decodeActions(data []byte, withInfo bool, fn func(*action) error) error {
 		if !withInfo && bytes.HasPrefix(raw, []byte(`{"commitInfo":`)) && bytes.HasSuffix(raw, []byte("}")) {
 			continue
 		}
-		var a action
-		if err := json.Unmarshal(raw, &a); err != nil {
+		a := action{Add: fast.add(raw)}
+		if a.Add != nil {
+			// read
+		} else if err := json.Unmarshal(raw, &a); err != nil {
 			return fmt.Errorf("line %d is not a Delta action: %w", line, err)
 		}
 		if err := fn(&a); err != nil {

@@ -115,7 +115,7 @@ func (m *Metadata) setSchema(s *Schema, maxID int32) error {
 // keptProperty refuses properties that only the table's own operations may set.
 func keptProperty(k string) error {
 	switch k {
-	case "delta.columnMapping.maxColumnId", rowIDProperty, rowVersionProperty:
+	case "delta.columnMapping.maxColumnId", rowIDProperty, rowVersionProperty, timeSinceVersion, timeSinceMillis:
 		return fmt.Errorf("deltalake: property %s is kept by the table itself", k)
 	case "delta.rowTrackingSuspended":
 		return &UnsupportedError{"written", "suspended row tracking (delta.rowTrackingSuspended)"}

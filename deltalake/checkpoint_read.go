@@ -74,6 +74,7 @@ func readFields() []Field {
 func (t *Table) readParquetCheckpoint(ctx context.Context, s *Snapshot, path string, size int64, sidecars bool) error {
 	d := &actionDecoder{}
 	return t.checkpointColumns(ctx, path, size, readFields(), func(c *actionColumns, n int) error {
+		s.files.reserve(int(c.rows))
 		if err := d.decode(c, n, s.apply); err != nil {
 			return err
 		}
@@ -92,6 +93,8 @@ func (t *Table) readParquetCheckpoint(ctx context.Context, s *Snapshot, path str
 // asked for are nil.
 type actionColumns struct {
 	txn, add, rem, meta, prot, dom, side *Vector
+
+	rows int64 // of the file, as far as its size makes that likely
 }
 
 func absent(v *Vector, i int) bool { return v == nil || v.Null(i) }
@@ -124,6 +127,11 @@ func (t *Table) checkpointColumns(ctx context.Context, path string, size int64, 
 		return err
 	}
 	if len(p.leaves) == 0 && f.meta.rows > 0 {
+		for _, c := range readFields() {
+			if p.find(f.root, &c) != nil {
+				return nil // nothing of what is asked for
+			}
+		}
 		return fmt.Errorf("deltalake: checkpoint %s has no column of a Delta action", path)
 	}
 	for g := range f.meta.groups {
@@ -139,7 +147,7 @@ func (t *Table) checkpointColumns(ctx context.Context, path string, size int64, 
 			if n == 0 {
 				break
 			}
-			var c actionColumns
+			c := actionColumns{rows: min(f.meta.rows, f.size/16)}
 			for i := range fields {
 				*c.named(fields[i].Name) = cols[i]
 			}
@@ -187,12 +195,18 @@ func (d *actionDecoder) decode(c *actionColumns, n int, fn func(*action) error) 
 		paths, stats = textColumnOf(c.add.Children[0]), textColumnOf(c.add.Children[5])
 	}
 	var a action
+	var slab []AddFile // one piece of memory for the files of the batch
 	for i := range n {
 		a = action{}
 		switch {
 		case !absent(c.add, i):
 			m := c.add.Children
-			f := &AddFile{
+			if len(slab) == 0 {
+				slab = make([]AddFile, c.adds(i, n))
+			}
+			f := &slab[0]
+			slab = slab[1:]
+			*f = AddFile{
 				Path: paths.at(i), PartitionValues: d.partition(m[1], i), DataChange: false, Stats: stats.at(i), Tags: mapAt(m[6], i),
 				DeletionVector: vectorAt(m[7], i), ClusteringProvider: textAt(m[10], i),
 			}
@@ -232,6 +246,16 @@ func (d *actionDecoder) decode(c *actionColumns, n int, fn func(*action) error) 
 		}
 	}
 	return nil
+}
+
+// adds counts the files in rows from i on.
+func (c *actionColumns) adds(i, n int) (count int) {
+	for ; i < n; i++ {
+		if !c.add.Null(i) {
+			count++
+		}
+	}
+	return count
 }
 
 func metadataAt(c []*Vector, i int) *Metadata {

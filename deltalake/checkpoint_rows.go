@@ -57,14 +57,12 @@ func newCheckpointRows(w io.Writer, fields []Field) (*checkpointRows, error) {
 // one row group.
 const checkpointGroupBytes = 16 << 20
 
-// row starts a row in the named action's column and returns its members.
+// row starts a row in the named action's column and returns its members. The other
+// columns get their nulls when they are next needed.
 func (r *checkpointRows) row(column int) []*Vector {
-	for i, c := range r.batch.Columns {
-		if i != column {
-			c.AppendNull()
-		}
-	}
-	return r.batch.Columns[column].Children
+	c := r.batch.Columns[column]
+	c.appendNulls(r.batch.Len - c.Len)
+	return c.Children
 }
 
 func (r *checkpointRows) end(column int) error {
@@ -78,6 +76,9 @@ func (r *checkpointRows) end(column int) error {
 }
 
 func (r *checkpointRows) flush() error {
+	for _, c := range r.batch.Columns {
+		c.appendNulls(r.batch.Len - c.Len)
+	}
 	err := r.pq.write(r.batch.Columns, r.batch.Len)
 	r.batch.Reset()
 	return err

@@ -155,10 +155,14 @@ func (c *versionChecksum) contradicts(s *Snapshot) string {
 		}
 		return fmt.Sprintf("%d %s instead of %d", *got, what, want)
 	}
+	ict := c.InCommitTimestamp
+	if s.ict == 0 && s.keepsTime() {
+		ict = nil // the commit that tells it was not read
+	}
 	for _, why := range []string{
 		number("files", &c.NumFiles, int64(s.files.len())), number("bytes", &c.TableSizeBytes, s.bytes),
 		number("deletion vectors", c.NumDeletionVectors, s.vectors.vectors), number("deleted rows", c.NumDeletedRecords, s.vectors.rows),
-		number("as in-commit timestamp", c.InCommitTimestamp, s.ict), sameHead(s.protocol, c.Protocol, s.metadata, c.Metadata),
+		number("as in-commit timestamp", ict, s.ict), sameHead(s.protocol, c.Protocol, s.metadata, c.Metadata),
 		c.lists(s), c.histograms(s),
 	} {
 		if why != "" {

@@ -129,7 +129,7 @@ func (t *Table) Commit(ctx context.Context, c Commit) (*CommitResult, error) {
 		if err := t.allowed(&c, latest); err != nil {
 			return nil, err
 		}
-		actions, err := t.commitActions(&c, latest, base, txnID, blind)
+		actions, err := t.commitActions(ctx, &c, latest, base, txnID, blind)
 		if err != nil {
 			return nil, err
 		}
@@ -210,11 +210,8 @@ func (t *Table) allowed(c *Commit, s *Snapshot) error {
 	return nil
 }
 
-// ictProperty turns in-commit timestamps on.
-const ictProperty = "delta.enableInCommitTimestamps"
-
 // commitActions builds the log lines of a try; commitInfo is first.
-func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, blind bool) ([]action, error) {
+func (t *Table) commitActions(ctx context.Context, c *Commit, latest, base *Snapshot, txnID string, blind bool) ([]action, error) {
 	now := t.opts.Now().UnixMilli()
 	info := &CommitInfo{
 		Timestamp: now, Operation: c.Operation, OperationParameters: c.Parameters, OperationMetrics: c.Metrics,
@@ -234,19 +231,12 @@ func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, b
 		info.ReadVersion = &v
 	}
 	meta := latest.metadata
-	if c.Metadata != nil {
-		meta = c.Metadata
+	ict, set, err := t.stamp(ctx, c, latest, now)
+	if err != nil {
+		return nil, err
 	}
-	if meta.Configuration[ictProperty] == "true" {
-		ict := max(now, latest.ict+1)
-		if latest.version >= 0 && latest.metadata.Configuration[ictProperty] != "true" {
-			// Readers have to know from where on the timestamps hold.
-			ict = max(ict, latest.millis+1)
-			meta = meta.clone()
-			meta.Configuration["delta.inCommitTimestampEnablementVersion"] = strconv.FormatInt(latest.version+1, 10)
-			meta.Configuration["delta.inCommitTimestampEnablementTimestamp"] = strconv.FormatInt(ict, 10)
-		}
-		info.InCommitTimestamp = &ict
+	if info.InCommitTimestamp = ict; set != nil {
+		meta = set
 	}
 	protocol := latest.protocol
 	if c.Protocol != nil {
@@ -269,8 +259,8 @@ func (t *Table) commitActions(c *Commit, latest, base *Snapshot, txnID string, b
 	if c.Protocol != nil {
 		actions = append(actions, action{Protocol: c.Protocol})
 	}
-	if c.Metadata != nil {
-		actions = append(actions, action{Metadata: meta})
+	if set != nil {
+		actions = append(actions, action{Metadata: set})
 	}
 	if c.AppID != "" {
 		actions = append(actions, action{Txn: &Txn{AppID: c.AppID, Version: c.AppVersion, LastUpdated: &now}})

@@ -33,7 +33,10 @@ func (t *Table) History(ctx context.Context, limit int) ([]HistoryEntry, error) 
 		for j := range actions {
 			if c := actions[j].CommitInfo; c != nil {
 				h.Info = *c
-				if c.Timestamp != 0 {
+				switch {
+				case c.InCommitTimestamp != nil:
+					h.Time = time.UnixMilli(*c.InCommitTimestamp)
+				case c.Timestamp != 0:
 					h.Time = time.UnixMilli(c.Timestamp)
 				}
 			}

@@ -220,6 +220,9 @@ func (l *logStream) rows(ctx context.Context, f *logFile) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if n == 0 {
+		names = append(names, f.info.Path)
+	}
 	for _, name := range names {
 		p, err := openParquet(ctx, l.t.store, name, 0)
 		if err != nil {
@@ -231,8 +234,8 @@ func (l *logStream) rows(ctx context.Context, f *logFile) (int64, error) {
 }
 
 // sidecarsOf returns the paths of the sidecars that a file of a checkpoint names,
-// and how many actions it holds itself.
-func (t *Table) sidecarsOf(ctx context.Context, f *logFile) (paths []string, rows int64, err error) {
+// and of a JSON file how many actions it holds itself.
+func (t *Table) sidecarsOf(ctx context.Context, f *logFile) (paths []string, actions int64, err error) {
 	if strings.HasSuffix(f.info.Path, ".json") {
 		actions, err := t.readCommit(ctx, f, false)
 		for i := range actions {
@@ -243,7 +246,6 @@ func (t *Table) sidecarsOf(ctx context.Context, f *logFile) (paths []string, row
 		return paths, int64(len(actions)), err
 	}
 	err = t.checkpointColumns(ctx, f.info.Path, f.info.Size, readFields()[6:], func(c *actionColumns, n int) error {
-		rows += int64(n)
 		for i := range n {
 			if path, _, ok := c.sidecarAt(i); ok {
 				paths = append(paths, sidecarPath(path))
@@ -254,5 +256,5 @@ func (t *Table) sidecarsOf(ctx context.Context, f *logFile) (paths []string, row
 	if err != nil {
 		return nil, 0, fmt.Errorf("deltalake: sidecars: %w", err)
 	}
-	return paths, rows, nil
+	return paths, 0, nil
 }

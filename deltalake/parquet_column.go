@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // leafReader decodes one column chunk, page by page.
@@ -448,7 +449,45 @@ func (v *Vector) appendIndexed(src *Vector, idx []int32) {
 
 // appendNulls adds n null rows.
 func (v *Vector) appendNulls(n int) {
-	for range n {
-		v.AppendNull()
+	if n <= 0 {
+		return
+	}
+	if v.Valid == nil {
+		v.Valid = make([]bool, v.Len, v.Len+n)
+		for i := range v.Valid {
+			v.Valid[i] = true
+		}
+	}
+	v.Valid = append(v.Valid, make([]bool, n)...)
+	v.Len += n
+	switch v.Type.Kind {
+	case KindBoolean:
+		v.Bools = append(v.Bools, make([]bool, n)...)
+	case KindByte, KindShort, KindInteger, KindDate:
+		v.Ints = append(v.Ints, make([]int32, n)...)
+	case KindLong, KindTimestamp, KindTimestampNTZ:
+		v.Longs = append(v.Longs, make([]int64, n)...)
+	case KindFloat:
+		v.Floats = append(v.Floats, make([]float32, n)...)
+	case KindDouble:
+		v.Doubles = append(v.Doubles, make([]float64, n)...)
+	case KindDecimal:
+		v.Decimals = append(v.Decimals, make([]Decimal, n)...)
+	case KindString, KindBinary, KindList, KindMap:
+		last := v.Offsets[len(v.Offsets)-1]
+		v.Offsets = slices.Grow(v.Offsets, n)
+		for range n {
+			v.Offsets = append(v.Offsets, last)
+		}
+	case KindStruct:
+		for i, c := range v.Children {
+			if v.Type.Fields[i].Nullable {
+				c.appendNulls(n)
+				continue
+			}
+			for range n {
+				c.appendZero()
+			}
+		}
 	}
 }

@@ -139,17 +139,39 @@ func (p *pqWriter) column(n *pqNode, v *Vector, lo, hi int) error {
 		n.leaf.flat(v, lo, hi)
 		return p.maybeEndPage(n.leaf)
 	}
-	for i := lo; i < hi; i++ {
-		if err := n.row(v, i, 0, 0); err != nil {
-			return err
-		}
-		if i%256 == 255 || i == hi-1 {
-			if err := p.maybeEndPages(n); err != nil {
+	for i := lo; i < hi; {
+		for end := min(hi, (i/256+1)*256); i < end; {
+			nulls := 0
+			for n.optional && i+nulls < end && v.Null(i+nulls) {
+				nulls++
+			}
+			if nulls > 0 {
+				n.addNulls(int64(nulls))
+				n.blank(nulls)
+				i += nulls
+				continue
+			}
+			if err := n.row(v, i, 0, 0); err != nil {
 				return err
 			}
+			i++
+		}
+		if err := p.maybeEndPages(n); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// blank writes the levels of k rows in which the column is null to its leaves.
+func (n *pqNode) blank(k int) {
+	if n.leaf != nil {
+		n.leaf.nullLevels(k)
+		return
+	}
+	for _, c := range n.children {
+		c.blank(k)
+	}
 }
 
 func (p *pqWriter) maybeEndPage(l *leafWriter) error {
@@ -188,7 +210,7 @@ func (n *pqNode) row(v *Vector, i int, rep, def uint8) error {
 		if !n.optional {
 			return fmt.Errorf("deltalake: column %q is not nullable and row %d is null", n.name, i)
 		}
-		n.addNull()
+		n.addNulls(1)
 		n.absent(rep, def)
 		return nil
 	}

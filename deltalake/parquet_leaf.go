@@ -125,6 +125,18 @@ func (l *leafWriter) level(rep, def uint8) {
 	}
 }
 
+// nullLevels adds k slots in which the whole row is null.
+func (l *leafWriter) nullLevels(k int) {
+	if l.maxRep > 0 {
+		l.reps = append(l.reps, make([]uint8, k)...)
+	}
+	if l.maxDef > 0 {
+		l.defs = append(l.defs, make([]uint8, k)...)
+		l.nulls += int64(k)
+	}
+	l.slots += k
+}
+
 // value adds the value of row i of v, without levels.
 func (l *leafWriter) value(v *Vector, i int) {
 	switch l.typ.Kind {

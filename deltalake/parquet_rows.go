@@ -230,18 +230,32 @@ func (cp *colPlan) assemble(levels []*leafLevels, depth, base uint8, slots int) 
 			v.Children[i] = child
 		}
 	default:
-		next := 0
+		next, run, nulls := 0, 0, 0
+		flush := func() {
+			if run > 0 {
+				v.appendRun(lv.vals, next, next+run)
+			}
+			v.appendNulls(nulls)
+			next, run, nulls = next+run, 0, 0
+		}
 		for i := range lv.n {
 			d := def(i)
 			if rep(i) > depth || d < base {
 				continue
 			}
 			if d == cp.node.def {
-				v.appendRun(lv.vals, next, next+1)
-				next++
+				if nulls > 0 {
+					flush()
+				}
+				run++
 			} else {
-				v.AppendNull()
+				nulls++
 			}
+		}
+		if v.Len == 0 && nulls == 0 && run == lv.vals.Len {
+			v = lv.vals // nobody else reads the values of this leaf
+		} else {
+			flush()
 		}
 	}
 	if v.Len != slots {

@@ -22,15 +22,15 @@ type pqNode struct {
 	nulls        int64       // null lists or maps written so far
 }
 
-// addNull counts a null row in the lists and maps at and below n that no list
+// addNulls counts k null rows in the lists and maps at and below n that no list
 // or map holds.
-func (n *pqNode) addNull() {
+func (n *pqNode) addNulls(k int64) {
 	switch n.typ.Kind {
 	case KindList, KindMap:
-		n.nulls++
+		n.nulls += k
 	case KindStruct:
 		for _, c := range n.children {
-			c.addNull()
+			c.addNulls(k)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 )
 
 // load rebuilds a version from the log; -1 is the newest.
@@ -223,58 +222,4 @@ func (t *Table) advance(ctx context.Context, s *Snapshot) (*Snapshot, error) {
 		next.millis = info.Modified.UnixMilli()
 	}
 	return next, next.finish()
-}
-
-// versionAt returns the newest version committed at or before a time. Times of
-// log files are made to grow, as Delta does, where clocks went back.
-func (t *Table) versionAt(ctx context.Context, at time.Time) (int64, error) {
-	files, err := listLog(ctx, t.store, 0)
-	if err != nil {
-		return 0, err
-	}
-	ict := t.Latest().ict != 0
-	want, best, first := at.UnixMilli(), int64(-1), int64(-1)
-	last := int64(-1 << 62)
-	for i := range files {
-		f := &files[i]
-		if f.kind != logCommit {
-			continue
-		}
-		millis := f.info.Modified.UnixMilli()
-		if ict {
-			if millis, err = t.commitMillis(ctx, f); err != nil {
-				return 0, err
-			}
-		}
-		millis = max(millis, last+1)
-		last = millis
-		if first < 0 {
-			first = millis
-		}
-		if millis <= want {
-			best = f.version
-		}
-	}
-	if best < 0 {
-		if first < 0 {
-			return 0, errNoTable
-		}
-		return 0, fmt.Errorf("deltalake: no version is as old as %s, the oldest is of %s",
-			at.UTC().Format(time.RFC3339Nano), time.UnixMilli(first).UTC().Format(time.RFC3339Nano))
-	}
-	return best, nil
-}
-
-// commitMillis returns the in-commit timestamp of a commit, or its file's time.
-func (t *Table) commitMillis(ctx context.Context, f *logFile) (int64, error) {
-	actions, err := t.readCommit(ctx, f, true)
-	if err != nil {
-		return 0, err
-	}
-	for i := range actions {
-		if c := actions[i].CommitInfo; c != nil && c.InCommitTimestamp != nil {
-			return *c.InCommitTimestamp, nil
-		}
-	}
-	return f.info.Modified.UnixMilli(), nil
 }

@@ -122,10 +122,7 @@ func (s *Snapshot) property(name, def string) string {
 	return def
 }
 
-// keepsTime tells whether commits of the table carry their time.
-func (s *Snapshot) keepsTime() bool {
-	return s.metadata.Configuration["delta.enableInCommitTimestamps"] == "true"
-}
+func (s *Snapshot) keepsTime() bool { return s.metadata.keepsTime() }
 
 // fork returns a copy that later commits can be applied to.
 func (s *Snapshot) fork() *Snapshot {
@@ -255,6 +252,13 @@ func (m *fileMap[V]) del(k fileKey) {
 		m.over[k] = nil
 	} else {
 		delete(m.over, k)
+	}
+}
+
+// reserve makes room for n files in a map that is still empty.
+func (m *fileMap[V]) reserve(n int) {
+	if m.owned && m.count == 0 && n > len(m.base) {
+		m.base = make(map[fileKey]V, n)
 	}
 }
 
