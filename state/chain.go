@@ -2,8 +2,6 @@ package state
 
 import (
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/weirstream/weir/dataflow"
@@ -136,13 +134,13 @@ func (s *Store) sweep() {
 // FindLocal returns files with Local set to a local copy in one of the given store
 // directories, those of former attempts on this disk, where there is one. Restore
 // judges whether it is any good.
-func FindLocal(files []dataflow.FileRef, dirs ...string) []dataflow.FileRef {
+func FindLocal(disk FS, files []dataflow.FileRef, dirs ...string) []dataflow.FileRef {
 	out := slices.Clone(files)
 	for i := range out {
 		out[i].Local = ""
 		for _, d := range dirs {
-			path := filepath.Join(d, filesDir, fileName(out[i]))
-			if st, err := os.Stat(path); err == nil && st.Size() == out[i].Length {
+			path := disk.PathJoin(d, filesDir, fileName(out[i]))
+			if st, err := disk.Stat(path); err == nil && st.Size() == out[i].Length {
 				out[i].Local = path
 				break
 			}

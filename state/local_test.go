@@ -37,7 +37,7 @@ func TestRestoreLocal(t *testing.T) {
 	}
 	b := openStore(t, Options{Shared: sh, Objects: objs, Total: 128})
 	start := time.Now()
-	if err := b.Restore(context.Background(), FindLocal(files, dir)); err != nil {
+	if err := b.Restore(context.Background(), FindLocal(Disk(), files, dir)); err != nil {
 		t.Fatal(err)
 	}
 	k, h := sortedKey(total/2, total, 128)

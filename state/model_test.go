@@ -160,7 +160,7 @@ func (w *world) restart(parallelism int) {
 		w.dirs = append(w.dirs, dir)
 		files := slices.Clone(w.complete)
 		if w.r.IntN(2) == 0 {
-			files = FindLocal(files, dead...)
+			files = FindLocal(Disk(), files, dead...)
 			for _, f := range files {
 				if f.Local != "" && w.r.IntN(12) == 0 { // a crash left rubbish
 					w.did("rubbish")

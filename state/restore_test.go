@@ -127,7 +127,7 @@ func TestCorruption(t *testing.T) {
 	good := objs.objects["chain"]
 	bad := append([]byte{}, good...)
 	bad[files[1].Offset+files[1].Length/3] ^= 1
-	local := FindLocal(files, a.opts.Dir)
+	local := FindLocal(Disk(), files, a.opts.Dir)
 	for i, f := range local {
 		if f.Local == "" {
 			t.Fatalf("file %d has no local copy", i)

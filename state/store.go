@@ -31,10 +31,16 @@ type Options struct {
 	MergeFiles   int         // chains of more epoch files than this are merged; 48
 	MergeFanIn   int         // files that are merged into one; 16
 	RebaseBytes  int64       // shorter chains are never rebased; 1 MiB
-	FS           vfs.FS      // the disk
+	FS           FS          // the disk
 	Clock        clock.Clock // pauses between tries to fetch; the wall clock
 	NoBackground bool        // merges and filter rebuilds run inside WriteEpoch and Restore, for simulation
 }
+
+// FS is the file system that local state lies in.
+type FS = vfs.FS
+
+// Disk returns the file system of this machine.
+func Disk() FS { return vfs.Default }
 
 func (o Options) withDefaults() Options {
 	if o.Log == nil {
@@ -56,7 +62,7 @@ func (o Options) withDefaults() Options {
 		o.Clock = clock.Wall()
 	}
 	if o.FS == nil {
-		o.FS = vfs.Default
+		o.FS = Disk()
 	}
 	return o
 }

@@ -135,13 +135,13 @@ func TestSweep(t *testing.T) {
 		}
 		manifests = append(manifests, upload(t, s, objs, fmt.Sprint("e", e)))
 	}
-	for _, f := range FindLocal(manifests[4], s.opts.Dir) {
+	for _, f := range FindLocal(Disk(), manifests[4], s.opts.Dir) {
 		if f.Local == "" {
 			t.Errorf("file of epoch %d is gone though its epoch may yet be restored", f.Epoch)
 		}
 	}
 	s.SetComplete(12)
-	for _, f := range FindLocal(manifests[11], s.opts.Dir) {
+	for _, f := range FindLocal(Disk(), manifests[11], s.opts.Dir) {
 		if f.Local == "" {
 			t.Errorf("file of epoch %d of the newest checkpoint is gone", f.Epoch)
 		}
@@ -152,7 +152,7 @@ func TestSweep(t *testing.T) {
 	s.write.Lock()
 	s.sweep()
 	s.write.Unlock()
-	for _, f := range FindLocal(manifests[0], s.opts.Dir) {
+	for _, f := range FindLocal(Disk(), manifests[0], s.opts.Dir) {
 		if f.Local != "" {
 			t.Errorf("%s is still there", f.Local)
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"reflect"
 	"time"
 
@@ -127,7 +126,7 @@ func (a *attempt) close() {
 }
 
 func (a *attempt) remove(dir string) {
-	if err := os.RemoveAll(dir); err != nil {
+	if err := a.m.opts.FS.RemoveAll(dir); err != nil {
 		a.log.Warn("local state was not removed", "err", err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"reflect"
 	"sync"
@@ -32,6 +31,7 @@ type Loader interface {
 type Options struct {
 	Node   string         // "worker-1"
 	Dir    string         // for local state; required, wiped at start
+	FS     state.FS       // where Dir lies; the disk
 	Store  objstore.Store // checkpoints; required
 	Up     control.Link   // to the job manager; required
 	Loader Loader         // required
@@ -99,10 +99,13 @@ func New(opts Options) (*Manager, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	if err := os.RemoveAll(opts.Dir); err != nil {
+	if opts.FS == nil {
+		opts.FS = state.Disk()
+	}
+	if err := opts.FS.RemoveAll(opts.Dir); err != nil {
 		return nil, fmt.Errorf("taskmanager: wipe local state: %w", err)
 	}
-	if err := os.MkdirAll(opts.Dir, 0o755); err != nil {
+	if err := opts.FS.MkdirAll(opts.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("taskmanager: local state folder: %w", err)
 	}
 	shared, err := openShared(opts)
@@ -183,7 +186,7 @@ func (m *Manager) Close() error {
 	m.wg.Wait()
 	err := m.rt.Close()
 	m.shared.Close()
-	return errors.Join(err, os.RemoveAll(m.opts.Dir))
+	return errors.Join(err, m.opts.FS.RemoveAll(m.opts.Dir))
 }
 
 // localDir is where an attempt keeps its rows.

@@ -39,12 +39,12 @@ func openStore(ctx context.Context, a *attempt, s dataflow.SubtaskID, files []da
 	st, err := state.Open(state.Options{
 		Dir: a.storeDir(s), Shared: a.m.shared,
 		Groups: d.Plan.Groups(s), Total: d.Plan.KeyGroups, Objects: objects{a.m.opts.Store, a.m.opts.Clock},
-		Infos: a.states.infos, Log: a.log.With("subtask", s.String()),
+		Infos: a.states.infos, FS: a.m.opts.FS, Clock: a.m.opts.Clock, Log: a.log.With("subtask", s.String()),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := st.Restore(ctx, state.FindLocal(files, a.former...)); err != nil {
+	if err := st.Restore(ctx, state.FindLocal(a.m.opts.FS, files, a.former...)); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	a.states.opened(st)

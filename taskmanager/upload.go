@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 
 	"github.com/weirstream/weir/checkpoint"
@@ -15,6 +14,7 @@ import (
 	"github.com/weirstream/weir/internal/control"
 	"github.com/weirstream/weir/internal/failpoint"
 	"github.com/weirstream/weir/internal/objstore"
+	"github.com/weirstream/weir/state"
 )
 
 // An uploader gathers the parts that this worker's subtasks give to an epoch and
@@ -156,7 +156,7 @@ func (u *uploader) put(key string, paths []string, size int64) error {
 				return errors.Join(err, last)
 			}
 		}
-		r := &concat{paths: slices.Clone(paths)}
+		r := &concat{paths: slices.Clone(paths), disk: u.a.m.opts.FS}
 		err := u.a.m.opts.Store.Put(u.ctx, key, r, size)
 		err = errors.Join(err, r.close())
 		if err == nil {
@@ -226,7 +226,8 @@ func (u *uploader) close() {
 // concat reads files one after the other, opening each when its turn comes.
 type concat struct {
 	paths []string
-	file  *os.File
+	file  io.ReadCloser
+	disk  state.FS
 }
 
 func (c *concat) Read(p []byte) (int, error) {
@@ -235,7 +236,7 @@ func (c *concat) Read(p []byte) (int, error) {
 			if len(c.paths) == 0 {
 				return 0, io.EOF
 			}
-			f, err := os.Open(c.paths[0])
+			f, err := c.disk.Open(c.paths[0])
 			if err != nil {
 				return 0, err
 			}

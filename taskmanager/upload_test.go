@@ -69,7 +69,7 @@ type uploadTest struct {
 
 func newUploadTest(t *testing.T) *uploadTest {
 	ut := &uploadTest{t: t, up: new(sent), store: &broken{Store: objstore.NewMem(nil)}, dir: t.TempDir()}
-	m := &Manager{opts: Options{Node: "w", Store: ut.store, Up: ut.up, Clock: clock.Wall(), Log: slog.New(slog.DiscardHandler)}}
+	m := &Manager{opts: Options{Node: "w", Store: ut.store, Up: ut.up, Clock: clock.Wall(), FS: state.Disk(), Log: slog.New(slog.DiscardHandler)}}
 	ut.a = &attempt{m: m, log: m.opts.Log, inbox: queue.New[any](), states: &stateTable{stores: map[*state.Store]bool{}},
 		deploy: control.Deploy{To: control.To{Job: "j", Attempt: 4}, Pipeline: "p", Subtasks: []dataflow.SubtaskID{{Chain: "c", Index: 0}, {Chain: "c", Index: 1}}}}
 	ut.a.ctx, ut.a.cancel = background()

@@ -1,5 +1,5 @@
-// Package minicluster runs a whole job on one goroutine from a seed: tier 1 of
-// the simulation that the design asks for.
+// Package minicluster is the simulated cluster that the design asks for. Tier 1 runs
+// a whole job on one goroutine from a seed.
 //
 // Real are the decisions: the log's state machine (jobmanager/fsm), the
 // checkpoint coordinator, publishing, retention and rescaling (checkpoint), the
@@ -35,7 +35,14 @@
 // Not simulated: Pebble, Raft's own messages, protoactor, the network between two
 // workers; a job manager that goes on beside its successor; damaged objects.
 //
-// Concurrency: none. A run starts no goroutine and reads no clock; runs may go on
+// Tier 2 is in tier2_test.go: the real job manager and task manager over the real
+// protoactor, Raft (log and transport in memory) and Pebble (file system in memory),
+// in a bubble of virtual time, with lost messages, lost nodes and leaders, failed
+// attempts, an object store that goes away, aborted epochs, rescales. Its topic and table
+// are its own and judge it. A seed gives the odds, not a replay: goroutines run as they
+// like. WEIR_TIER2_SEEDS says how many. Not in it: two workers, three voters.
+//
+// Concurrency of tier 1: none. A run starts no goroutine and reads no clock; runs may go on
 // beside each other unless a guard is switched off.
 //
 // Durability: none; what survives a simulated crash is in memory.
