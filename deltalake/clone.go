@@ -13,8 +13,8 @@ import (
 // be folder stores. The clone breaks when Vacuum takes files from the source that
 // it still names; its own Vacuum never touches them.
 func (s *Snapshot) Clone(ctx context.Context, target Store, opts TableOptions) (*Table, error) {
-	src, ok := s.table.store.(*FolderStore)
-	if _, folder := target.(*FolderStore); !ok || !folder {
+	src, ok := bare(s.table.store).(*FolderStore)
+	if _, folder := bare(target).(*FolderStore); !ok || !folder {
 		return nil, &UnsupportedError{"written", "a shallow clone of or into a store that is not a folder"}
 	}
 	root, err := filepath.Abs(src.root)

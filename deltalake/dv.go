@@ -100,7 +100,7 @@ func (d *DeletionVector) file() (string, error) {
 func (t *Table) resolve(logPath string) (Store, string, error) {
 	if u, err := url.Parse(logPath); err == nil && u.Scheme != "" && len(u.Scheme) > 1 {
 		if u.Scheme != "file" {
-			if a, ok := t.store.(absoluteStore); ok {
+			if a, ok := bare(t.store).(absoluteStore); ok {
 				return a.Absolute(logPath)
 			}
 			return nil, "", fmt.Errorf("deltalake: the table names %s, which its store cannot reach", logPath)
@@ -124,7 +124,7 @@ type absoluteStore interface {
 }
 
 func (t *Table) absolute(p string) (Store, string, error) {
-	f, ok := t.store.(*FolderStore)
+	f, ok := bare(t.store).(*FolderStore)
 	if !ok {
 		return nil, "", fmt.Errorf("deltalake: the table names the absolute path %s, which its store cannot reach", p)
 	}

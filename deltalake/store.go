@@ -29,6 +29,9 @@ type ObjectInfo struct {
 // Every method may be called from many goroutines. A read returns all the bytes
 // asked for or an error, never a part. An error other than ErrNotFound and
 // ErrExists may be ambiguous: the write may or may not have happened.
+//
+// A store that passes everything on to another, such as one that counts, has a
+// method Unwrap() Store: what a table can do only in a folder works through it.
 type Store interface {
 	// Get returns the whole object, or ErrNotFound.
 	Get(ctx context.Context, path string) ([]byte, error)
@@ -68,6 +71,17 @@ type ObjectWriter interface {
 	Close() error
 	// Abort drops what was written; no object appears.
 	Abort() error
+}
+
+// bare returns the store that wrappers pass everything on to.
+func bare(s Store) Store {
+	for {
+		w, ok := s.(interface{ Unwrap() Store })
+		if !ok {
+			return s
+		}
+		s = w.Unwrap()
+	}
 }
 
 // Sub returns a store whose root is the folder dir of s. It serves tables that

@@ -27,6 +27,7 @@ type tableFlags struct {
 	columns   []string
 	limit     int
 	rowIDs    bool
+	meter     *meter // of the table that open opened
 }
 
 func tableCommand() *cobra.Command {
@@ -49,11 +50,17 @@ func plain(uri string) string {
 }
 
 func openTable(ctx context.Context, uri string) (*deltalake.Table, error) {
+	return new(tableFlags).open(ctx, uri)
+}
+
+// open opens a table whose store f.meter counts.
+func (f *tableFlags) open(ctx context.Context, uri string) (*deltalake.Table, error) {
 	store, err := cloud.Open(ctx, uri)
 	if err != nil {
 		return nil, err
 	}
-	t, err := deltalake.Open(ctx, store, deltalake.TableOptions{})
+	f.meter = newMeter(store)
+	t, err := deltalake.Open(ctx, f.meter, deltalake.TableOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", plain(uri), err)
 	}
@@ -65,7 +72,7 @@ func (f *tableFlags) snapshot(ctx context.Context, uri string) (*deltalake.Snaps
 	if f.version >= 0 && f.timestamp != "" {
 		return nil, errors.New("give --version or --timestamp, not both")
 	}
-	t, err := openTable(ctx, uri)
+	t, err := f.open(ctx, uri)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +119,12 @@ func (f *tableFlags) scan() (deltalake.ScanOptions, error) {
 
 func (f *tableFlags) addOutput(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "output format: json")
+	cmd.PreRunE = func(*cobra.Command, []string) error { // before anything is changed
+		if f.output != "" && f.output != "json" && f.output != "text" {
+			return fmt.Errorf("-o %q is unknown: json, or text", f.output)
+		}
+		return nil
+	}
 }
 
 func (f *tableFlags) addVersion(cmd *cobra.Command) {
@@ -126,15 +139,12 @@ func (f *tableFlags) addScan(cmd *cobra.Command) {
 
 // print writes v as JSON when asked for, else calls text.
 func (f *tableFlags) print(w io.Writer, v any, text func() error) error {
-	switch f.output {
-	case "json":
+	if f.output == "json" {
 		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
 		return enc.Encode(v)
-	case "", "text":
-		return text()
 	}
-	return fmt.Errorf("output format %q is not known, use json", f.output)
+	return text()
 }
 
 func tableInfo() *cobra.Command {
@@ -285,9 +295,6 @@ func (f *tableFlags) show(ctx context.Context, w io.Writer, s *deltalake.Snapsho
 			names = append(names, c.Name)
 		}
 	}
-	if f.output != "" && f.output != "json" && f.output != "text" {
-		return fmt.Errorf("output format %q is not known, use json", f.output)
-	}
 	if o.RowIDs {
 		names = append(slices.Clone(names), deltalake.RowID, deltalake.RowCommitVersion)
 	}
@@ -341,7 +348,8 @@ func tableExport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rows, err := exportFile(cmd.Context(), s, o, to)
+			var rows int64
+			err = f.meter.during(cmd.ErrOrStderr(), "export", func() (err error) { rows, err = exportFile(cmd.Context(), s, o, to); return err })
 			if err != nil {
 				return fmt.Errorf("table %s: %w", plain(args[0]), err)
 			}

@@ -31,11 +31,13 @@ func change(use, short string, f *tableFlags, run func(ctx context.Context, t *d
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := openTable(cmd.Context(), args[0])
+			t, err := f.open(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			v, text, err := run(cmd.Context(), t)
+			var v any
+			var text string
+			err = f.meter.during(cmd.ErrOrStderr(), cmd.Name(), func() (err error) { v, text, err = run(cmd.Context(), t); return err })
 			if err != nil {
 				return fmt.Errorf("table %s: %w", plain(args[0]), err)
 			}
@@ -138,9 +140,9 @@ func tableAppend() *cobra.Command {
 					return nil, "", err
 				}
 			}
-			r, err = t.Overwrite(ctx, source, o)
+			r, err = t.Overwrite(ctx, f.meter.counted(source), o)
 		} else {
-			r, err = t.Append(ctx, source, opts)
+			r, err = t.Append(ctx, f.meter.counted(source), opts)
 		}
 		if err != nil {
 			return nil, "", err
@@ -201,7 +203,7 @@ func tableMerge() *cobra.Command {
 			if del {
 				clauses = append(clauses, deltalake.MergeClause{Action: deltalake.NotMatchedBySourceDelete})
 			}
-			m, err := t.Merge(ctx, deltalake.Merge{Source: source, On: e, EvolveSchema: evolve, Clauses: clauses})
+			m, err := t.Merge(ctx, deltalake.Merge{Source: f.meter.counted(source), On: e, EvolveSchema: evolve, Clauses: clauses})
 			if err != nil {
 				return nil, "", err
 			}
