@@ -274,7 +274,7 @@ func (w formerOp) watermark() int64 {
 // fits refuses another parallelism where runners left something of their own: what
 // is not a row of some key group has no new owner. What sources leave is by split.
 func (w formerOp) fits(parallelism int, kind dataflow.OpKind) error {
-	if kind == dataflow.KindSource || len(w) == 0 || len(w) == parallelism {
+	if kind == dataflow.KindSource || len(w) == 0 || len(w) == parallelism || w.shared() {
 		return nil
 	}
 	for _, f := range w {
@@ -286,10 +286,22 @@ func (w formerOp) fits(parallelism int, kind dataflow.OpKind) error {
 	return nil
 }
 
-// extra is what the runner of the same index left.
-func (w formerOp) extra(index int) []byte {
+// shared tells that subtask 0 alone left something: it is the whole operator's, for
+// each subtask that comes after.
+func (w formerOp) shared() bool {
 	for _, f := range w {
-		if f.index == index {
+		if (f.index == 0) != (len(f.state.Extra) > 0) {
+			return false
+		}
+	}
+	return len(w) > 0
+}
+
+// extra is what the runner of the same index left, or what they share.
+func (w formerOp) extra(index int) []byte {
+	shared := w.shared()
+	for _, f := range w {
+		if f.index == index || shared && f.index == 0 {
 			return f.state.Extra
 		}
 	}

@@ -15,7 +15,7 @@ func TestExtraIsNotLostByRescale(t *testing.T) {
 	r := &Restored{Epoch: 3}
 	for i := range 2 {
 		r.Parts = append(r.Parts, dataflow.Part{Subtask: dataflow.SubtaskID{Chain: "op", Index: i}, Operators: map[dataflow.OperatorID]dataflow.OpState{
-			"op": {Extra: []byte{byte('a' + i)}}, "plain": {}, "in": {Extra: []byte("marks")}}})
+			"op": {Extra: []byte{byte('a' + i)}}, "plain": {}, "in": {Extra: []byte("marks")}, "shared": {Extra: []byte("all")[:3*(1-i)]}}})
 	}
 	for _, tt := range []struct {
 		name        string
@@ -29,6 +29,7 @@ func TestExtraIsNotLostByRescale(t *testing.T) {
 		{"more", "op", dataflow.KindOp, 3, true},
 		{"nothing of its own", "plain", dataflow.KindOp, 3, false},
 		{"a source, whose marks go by split", "in", dataflow.KindSource, 3, false},
+		{"shared", "shared", dataflow.KindOp, 3, false},
 		{"new operator", "new", dataflow.KindOp, 3, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -39,6 +40,11 @@ func TestExtraIsNotLostByRescale(t *testing.T) {
 			}
 			if err != nil && (!errors.Is(err, spi.ErrStop) || !strings.Contains(err.Error(), "restore it at 2")) {
 				t.Errorf("the refusal does not stop the job or names no cure: %v", err)
+			}
+			for i := range tt.parallelism {
+				if tt.op == "shared" && string(was.extra(i)) != "all" {
+					t.Errorf("subtask %d gets %q of what subtask 0 left for all", i, was.extra(i))
+				}
 			}
 			if err == nil && tt.op == "op" && string(was.extra(1)) != "b" {
 				t.Errorf("subtask 1 gets %q", was.extra(1))

@@ -65,7 +65,10 @@ type Runner interface {
 	// new dirty list. nil means nothing is dirty. At most one Frozen is open: the
 	// host calls its Done before the next Freeze.
 	Freeze() (Frozen, error)
-	// Extra returns small state that is not rows (what Open receives), or nil.
+	// Extra returns small state that is not rows (what Open receives), or nil. What is
+	// there at subtask 0 alone is the whole operator's: every subtask of a restore
+	// receives it, at any parallelism. Otherwise each receives its own, and another
+	// parallelism is refused.
 	Extra() []byte
 	// Memory returns the bytes held and how many of them are dirty or frozen, thus
 	// not evictable.

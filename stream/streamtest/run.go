@@ -162,6 +162,16 @@ func (h *Harness) channel(e outEdge, from, to int) *channel {
 	return h.channels[dataflow.ChannelID{Edge: e.edge, From: from, To: to}]
 }
 
+// shared tells that subtask 0 alone left something, which is then for all.
+func shared(former []taskState) bool {
+	for i, st := range former {
+		if (i == 0) != (len(st.extra) > 0) {
+			return false
+		}
+	}
+	return len(former) > 0
+}
+
 // open restores one subtask from the states of all former ones. When the number
 // of subtasks of any operator changed, channels are new and learn their watermark
 // from their sender.
@@ -179,6 +189,9 @@ func (h *Harness) open(t *task, former []taskState, rescaled bool) {
 		if t.index < len(former) {
 			extra = former[t.index].extra
 		}
+	}
+	if shared(former) {
+		extra = former[0].extra
 	}
 	owned, _ := t.Groups()
 	for _, st := range former {

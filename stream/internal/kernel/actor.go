@@ -27,7 +27,8 @@ type Core struct {
 	cleared bool
 	keys    any // a keyer[K]
 	handles []boundHandle
-	err     error // of a state handle, reported when the user call returns
+	extra   []byte // what Open was given, for handles; nil afterwards
+	err     error  // of a state handle, reported when the user call returns
 }
 
 // A Run is one running actor operator as its user code sees it.
@@ -117,8 +118,9 @@ func NewActors[K comparable, A, Out any](spec ActorSpec[K, A, Out], sides *Sides
 }
 
 // Open implements spi.Runner.
-func (x *actors[K, A, Out]) Open(h spi.Host, _ []byte) error {
-	x.host = h
+func (x *actors[K, A, Out]) Open(h spi.Host, extra []byte) error {
+	x.host, x.extra = h, extra
+	defer func() { x.extra = nil }()
 	id, _, codec, err := h.State(ActorState)
 	if err != nil {
 		return err
@@ -323,7 +325,14 @@ func (x *actors[K, A, Out]) thaw(err error) {
 }
 
 // Extra implements spi.Runner.
-func (x *actors[K, A, Out]) Extra() []byte { return nil }
+func (x *actors[K, A, Out]) Extra() []byte {
+	for _, b := range x.handles {
+		if r, ok := b.impl.(interface{ extra() []byte }); ok { // at most one: see stream.WithBroadcast
+			return r.extra()
+		}
+	}
+	return nil
+}
 
 // Memory implements spi.Runner.
 func (x *actors[K, A, Out]) Memory() (total, dirty int64) {
