@@ -28,25 +28,33 @@ const RecordBytes = 255
 
 // A Maker makes records by number. It is immutable and safe for concurrent use.
 type Maker struct {
-	users []string
+	names string // of all users, each userBytes long: records must not cost the source a cache miss each
+	users uint64
 	note  string
 }
 
+const userBytes = len("user-000000")
+
+// MostUsers is how many users there may be.
+const MostUsers = 1_000_000
+
 var types = [...]string{"view", "search", "add_to_cart", "checkout"}
 
-// NewMaker returns a Maker of records of so many users, which are the keys.
+// NewMaker returns a Maker of records of so many users, at most MostUsers, which are
+// the keys.
 func NewMaker(users int) *Maker {
-	m := &Maker{note: strings.Repeat("the quick brown fox jumps over the lazy dog ", 6)}
+	var names strings.Builder
 	for i := range users {
-		m.users = append(m.users, fmt.Sprintf("user-%06d", i))
+		fmt.Fprintf(&names, "user-%06d", i%MostUsers)
 	}
-	return m
+	return &Maker{names: names.String(), users: uint64(users), note: strings.Repeat("the quick brown fox jumps over the lazy dog ", 6)}
 }
 
 // Fill sets *r to record i.
 func (m *Maker) Fill(i int64, r *Record) {
 	x := mix(uint64(i))
-	*r = Record{ID: i, User: m.users[x%uint64(len(m.users))], Type: types[x>>20%uint64(len(types))], Product: int64(x >> 24 % 50_000),
+	user := int(x%m.users) * userBytes
+	*r = Record{ID: i, User: m.names[user : user+userBytes], Type: types[x>>20%uint64(len(types))], Product: int64(x >> 24 % 50_000),
 		Price: float64(x>>40%100_000) / 100, At: epoch + i*10}
 	r.Note = m.note[:120]
 }

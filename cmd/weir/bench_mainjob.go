@@ -90,6 +90,9 @@ func (f *benchMainJob) runAll(cmd *cobra.Command) (err error) {
 	n, err1 := parseCount("events", f.events)
 	budget, err2 := parseBytes("state-budget", f.budget)
 	err = errors.Join(f.check(), err1, err2)
+	if f.keys > mainjob.MostUsers {
+		err = errors.Join(err, fmt.Errorf("--keys %d: want at most %d", f.keys, mainjob.MostUsers))
+	}
 	if f.parallelism < 1 || f.keys < 1 || f.rate < 1 {
 		err = errors.Join(err, fmt.Errorf("--parallelism %d, --keys %d, --rate %d: want at least 1 of each", f.parallelism, f.keys, f.rate))
 	}
