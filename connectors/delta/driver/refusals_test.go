@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -201,5 +202,47 @@ func TestTableChanged(t *testing.T) {
 	_, err = c.Commit(context.Background(), 1, h)
 	if !errors.Is(err, spi.ErrStop) || !strings.Contains(err.Error(), `table "gold/t": epoch 1 cannot be committed, for the table was changed since its files were written`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A table that would have to make values which rows do not bring is refused at the
+// start, and taken when they do.
+func TestUngenerated(t *testing.T) {
+	text := func(key, value string) map[string]json.RawMessage {
+		raw, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[string]json.RawMessage{key: raw}
+	}
+	str := deltalake.Of(deltalake.KindString)
+	for _, tt := range []struct {
+		name  string
+		extra deltalake.Field
+		want  string
+	}{
+		{"identity", deltalake.IdentityByDefault("seq", 1, 1), `column "seq" is an identity column, whose values are known only when rows are committed`},
+		{"generated", deltalake.Field{Name: "gen", Type: str, Nullable: true, Metadata: text("delta.generationExpression", "user")}, `column "gen" is generated, so rows must bring it`},
+		{"default", deltalake.Field{Name: "def", Type: str, Nullable: true, Metadata: text("CURRENT_DEFAULT", "'x'")}, `column "def" has a default, so rows must bring it`},
+		{"brought", deltalake.Field{Name: "extra", Type: str, Nullable: true, Metadata: text("CURRENT_DEFAULT", "'x'")}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newStage(t)
+			schema := deltalake.NewSchema(deltalake.Col("id", deltalake.Of(deltalake.KindLong)), deltalake.Col("user", str), tt.extra)
+			if tt.extra.Name != "extra" {
+				schema.Fields = append(schema.Fields, deltalake.Col("extra", str))
+			}
+			if _, err := deltalake.Create(context.Background(), deltalake.NewFolderStore(filepath.Join(s.folder, "gold/t")), deltalake.CreateOptions{Schema: schema}); err != nil {
+				t.Fatal(err)
+			}
+			if tt.want == "" {
+				s.writer(env[wider](s, 0, 1), nil)
+				return
+			}
+			want := `delta sink: table "gold/t" cannot be written by a job: ` + tt.want
+			if _, err := (Sink{}).OpenWriter(context.Background(), env[wider](s, 0, 1), nil); err == nil || err.Error() != want {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+		})
 	}
 }

@@ -99,3 +99,22 @@ func mismatches(to, from []deltalake.Field, prefix string) (out []string) {
 	}
 	return out
 }
+
+// ungenerated lists in words the columns of a table whose values the table would
+// have to make, for rows of the fields from: a sink writes what rows bring, else
+// null.
+func ungenerated(to, from []deltalake.Field) (out []string) {
+	for i := range to {
+		has := func(key string) bool { _, ok := to[i].Metadata[key]; return ok }
+		brought := slices.ContainsFunc(from, func(f deltalake.Field) bool { return strings.EqualFold(f.Name, to[i].Name) })
+		switch {
+		case has("delta.identity.start"):
+			out = append(out, fmt.Sprintf("column %q is an identity column, whose values are known only when rows are committed", to[i].Name))
+		case has("delta.generationExpression") && !brought:
+			out = append(out, fmt.Sprintf("column %q is generated, so rows must bring it", to[i].Name))
+		case has("CURRENT_DEFAULT") && !brought:
+			out = append(out, fmt.Sprintf("column %q has a default, so rows must bring it", to[i].Name))
+		}
+	}
+	return out
+}

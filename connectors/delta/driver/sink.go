@@ -114,6 +114,9 @@ func (o *opened) fit(ctx context.Context, env spi.Env, schema *deltalake.Schema)
 	if len(o.cfg.partitionBy) > 0 && !slices.EqualFunc(have, o.cfg.partitionBy, strings.EqualFold) {
 		return fmt.Errorf("%s: table %q is partitioned by [%s], the job says [%s]: correct partition_by, or write to a new table", who, o.cfg.path, strings.Join(have, ", "), strings.Join(o.cfg.partitionBy, ", "))
 	}
+	if bad := ungenerated(o.snap.Schema().Fields, schema.Fields); len(bad) > 0 {
+		return fmt.Errorf("%s: table %q cannot be written by a job: %s", who, o.cfg.path, strings.Join(bad, "; "))
+	}
 	if o.cfg.merge && len(mismatches(o.snap.Schema().Fields, schema.Fields, "")) > 0 {
 		if o.snap, err = o.table.EvolveSchema(ctx, schema); err != nil {
 			return explain(o.cfg, err)
