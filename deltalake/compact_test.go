@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A table that small files are added to for ever holds few of them, and each row is
@@ -139,9 +140,18 @@ func TestCompactBesideWriters(t *testing.T) {
 	writing.Wait()
 	close(over)
 	others.Wait()
-	now, err := Open(ctx, store, TableOptions{})
+	now, err := Open(ctx, store, TableOptions{NoAutoCompact: true})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for more := true; more; { // nobody is in the way now
+		m, err := now.Compact(ctx, CompactOptions{MinFiles: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if more = m.Committed; more {
+			merged++
+		}
 	}
 	var got []int64
 	for b, err := range now.Latest().Scan(ctx, ScanOptions{Columns: []string{"id"}}) {
@@ -166,8 +176,8 @@ func TestCompactBesideWriters(t *testing.T) {
 		t.Errorf("%d rows and %d deletes, want %d", len(got), len(deleted), writers*each*3)
 	}
 	t.Logf("%d merges, %d yielded, %d deletes, %d files of %d are left", merged, yielded, len(deleted), now.Latest().NumFiles(), writers*each*2)
-	if merged == 0 {
-		t.Error("nothing was merged")
+	if n := now.Latest().NumFiles(); merged == 0 || n > 40 {
+		t.Errorf("%d files are left after %d merges", n, merged)
 	}
 	orphans := 0
 	live := map[string]bool{}
@@ -192,5 +202,39 @@ func TestCompactBesideWriters(t *testing.T) {
 	}
 	if orphans > 0 {
 		t.Errorf("%d files were left behind by those that gave way", orphans)
+	}
+}
+
+// A table that is kept open while files come and go for weeks forgets tombstones
+// that are older than it has to remember, and does not remember what was in the files.
+func TestTombstonesAreForgotten(t *testing.T) {
+	ctx := context.Background()
+	clock := &testClock{time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	tbl, _ := smallTable(t, clock, map[string]string{"delta.deletedFileRetentionDuration": "interval 1 days"})
+	var last *AddFile
+	for i := range 1000 {
+		clock.at = clock.at.Add(10 * time.Minute)
+		a := &AddFile{Path: fmt.Sprint("f", i), Size: 1, DataChange: true, PartitionValues: map[string]*string{}, Stats: `{"numRecords":1}`}
+		for _, c := range tbl.Latest().metadata.PartitionColumns {
+			a.PartitionValues[c] = nil
+		}
+		c := Commit{Adds: []*AddFile{a}, Base: tbl.Latest()}
+		if last != nil {
+			r := last.remove(clock.at.UnixMilli(), true)
+			c.Removes = []*RemoveFile{&r}
+		}
+		if _, err := tbl.Commit(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+		last = a
+	}
+	s := tbl.Latest()
+	if n := s.removes.len(); n < 24*6 || n > 2*24*6 {
+		t.Errorf("%d tombstones are in memory, want those of a day (144) and a few", n)
+	}
+	for r := range s.removes.all() {
+		if r.Stats != "" {
+			t.Fatal("a tombstone has statistics")
+		}
 	}
 }

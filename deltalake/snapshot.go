@@ -127,7 +127,9 @@ func (s *Snapshot) keepsTime() bool { return s.metadata.keepsTime() }
 // fork returns a copy that later commits can be applied to.
 func (s *Snapshot) fork() *Snapshot {
 	c := *s
-	c.files, c.removes = s.files.fork(), s.removes.fork()
+	oldest := s.table.opts.Now().Add(-s.tombstoneRetention()).UnixMilli()
+	c.files = s.files.fork(nil)
+	c.removes = s.removes.fork(func(r *RemoveFile) bool { return r.DeletionTimestamp >= oldest })
 	c.txns, c.domains = maps.Clone(s.txns), maps.Clone(s.domains)
 	return &c
 }
@@ -153,7 +155,13 @@ func (s *Snapshot) apply(a *action) error {
 			s.count(old, -1)
 			s.files.del(k)
 		}
-		s.removes.set(k, a.Remove)
+		r := a.Remove
+		if r.Stats != "" { // a tombstone stays for days, and nobody asks what was in the file
+			c := *r
+			c.Stats = ""
+			r = &c
+		}
+		s.removes.set(k, r)
 	case a.Metadata != nil:
 		s.metadata, s.spec = a.Metadata, nil
 	case a.Protocol != nil:
@@ -264,19 +272,22 @@ func (m *fileMap[V]) reserve(n int) {
 
 func (m *fileMap[V]) freeze() { m.owned = false }
 
-func (m *fileMap[V]) fork() fileMap[V] {
+// fork copies the map. When it has to be built anew it leaves out what keep does not
+// want; nil wants all.
+func (m *fileMap[V]) fork(keep func(V) bool) fileMap[V] {
 	if n := len(m.over); n*n > 4*len(m.base)+1024 {
-		f := fileMap[V]{base: make(map[fileKey]V, m.count+m.count/8), owned: true, count: m.count}
+		f := fileMap[V]{base: make(map[fileKey]V, m.count+m.count/8), owned: true}
 		for k, v := range m.base {
-			if _, hidden := m.over[k]; !hidden {
+			if _, hidden := m.over[k]; !hidden && (keep == nil || keep(v)) {
 				f.base[k] = v
 			}
 		}
 		for k, v := range m.over {
-			if v != nil {
+			if v != nil && (keep == nil || keep(v)) {
 				f.base[k] = v
 			}
 		}
+		f.count = len(f.base)
 		return f
 	}
 	over := make(map[fileKey]V, len(m.over)+4)

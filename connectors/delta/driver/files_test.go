@@ -146,9 +146,9 @@ func TestManyPartitions(t *testing.T) {
 		buffer           string
 		files            int64 // at most
 	}{
-		{"fits", 10_000, 60_000, "64MiB", 10_000},
-		{"does not fit", 10_000, 60_000, "9MiB", 30_000},
-		{"one row each", 20_000, 20_000, "64MiB", 20_000},
+		{"fits", 10_000, 50_000, "64MiB", 10_000},
+		{"does not fit", 5_000, 30_000, "4608KiB", 15_000},
+		{"one row each", 5_000, 5_000, "64MiB", 5_000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			defer debug.SetGCPercent(debug.SetGCPercent(20))
