@@ -37,7 +37,7 @@ type goldenLine struct {
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/tables/*.jsonl")
 	if err != nil || len(files) < 45 {
-		t.Fatalf("%v: %d tables in testdata/tables, want 30 and more", err, len(files))
+		t.Fatalf("%v: %d tables in testdata/tables, want 45 and more", err, len(files))
 	}
 	for _, f := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(f), ".jsonl"), func(t *testing.T) {
