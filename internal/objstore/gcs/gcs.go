@@ -1,9 +1,10 @@
 // Package gcs keeps objects in a bucket of Google Cloud Storage, or of a server
 // that speaks its JSON API and honours ifGenerationMatch.
 //
-// It calls the API itself: Google's client, which gocloud's driver stands on,
-// repeats conditional writes and then takes its own object for somebody else's,
-// and brings gRPC with it (docs/rfc/20261123-gcs-azure-clients.md).
+// It calls the API itself: Google's client repeats conditional writes and then
+// takes its own object for somebody else's, and brings gRPC with it; gocloud's driver
+// over it takes a refusal (403) for an absent object
+// (docs/rfc/20261123-gcs-azure-clients.md).
 //
 // Concurrency: a Store is safe for concurrent use.
 //
