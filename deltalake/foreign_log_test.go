@@ -3,8 +3,12 @@ package deltalake
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -180,5 +184,30 @@ func TestStatisticsAsColumnsOnly(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("not found: %v", want)
+	}
+}
+
+// A file that is replaced or deleted takes the checksum that Spark's file system
+// keeps beside it along: with a stale one, Spark would refuse the new bytes.
+func TestFolderDropsStaleSums(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	store := NewFolderStore(dir)
+	for _, step := range []func() error{
+		func() error { return store.Put(ctx, logDir+"_last_checkpoint", []byte("new")) },
+		func() error { return store.Delete(ctx, logDir+"_last_checkpoint") },
+	} {
+		sum := filepath.Join(dir, logDir, "._last_checkpoint.crc")
+		if err := os.MkdirAll(filepath.Dir(sum), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(sum, []byte("crc"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(sum); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the stale checksum is still there: %v", err)
+		}
 	}
 }

@@ -247,6 +247,16 @@ func (f *FolderStore) Delete(ctx context.Context, path string) error {
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("deltalake: %w", err)
 	}
+	return removeHadoopSum(name)
+}
+
+// removeHadoopSum removes the hidden file in which Hadoop's local file system keeps
+// the checksum of the named one: Spark refuses a file that no longer fits it.
+func removeHadoopSum(name string) error {
+	sum := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".crc")
+	if err := os.Remove(sum); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("deltalake: %w", err)
+	}
 	return nil
 }
 
@@ -288,7 +298,9 @@ func (w *folderWriter) Close() error {
 			return fmt.Errorf("%w: %s", ErrExists, w.path)
 		}
 	default:
-		err = os.Rename(temp, w.name)
+		if err = removeHadoopSum(w.name); err == nil {
+			err = os.Rename(temp, w.name)
+		}
 	}
 	if err != nil {
 		os.Remove(temp)
