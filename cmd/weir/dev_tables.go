@@ -76,13 +76,12 @@ func (d *dev) sayTables(ctx context.Context, r devReport, path string) error {
 	}
 	d.out.linef("")
 	d.out.linef("%.1f s from start to the last committed row; figures in %s", r.Seconds, path)
-	for _, name := range slices.Sorted(maps.Keys(r.Tables)) {
-		at, options, _ := strings.Cut(d.location(name), "?")
+	if names := slices.Sorted(maps.Keys(r.Tables)); len(names) > 0 {
+		at, options, _ := strings.Cut(d.location(names[0]), "?")
 		if options != "" {
 			options = "?..."
 		}
 		d.out.linef("more: bin/weir table show %s%s", at, options)
-		break
 	}
 	return nil
 }
