@@ -64,7 +64,7 @@ start() {
 	local i
 	for ((i = 0; i < 600; i++)); do
 		curl -sf -o /dev/null "$endpoint/_internal/healthcheck" && { bucket; echo "$endpoint"; return; }
-		running || die "the server died: $(tail -n 5 "$dir/log")"
+		kill -0 "$(cat "$dir/pid")" 2>/dev/null || die "the server died: $(tail -n 5 "$dir/log")"
 		sleep 0.05
 	done
 	die "not ready after 30 s: see $dir/log"

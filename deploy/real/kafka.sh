@@ -102,7 +102,7 @@ start() {
 	local i
 	for ((i = 0; i < 1200; i++)); do
 		grep -q 'Kafka Server started' "$dir/log" && { echo "127.0.0.1:$port"; return; }
-		running || die "the broker died: $(tail -n 5 "$dir/log")"
+		kill -0 "$(cat "$dir/pid")" 2>/dev/null || die "the broker died: $(tail -n 5 "$dir/log")"
 		sleep 0.1
 	done
 	die "not ready after 120 s: see $dir/log"
