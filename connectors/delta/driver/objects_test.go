@@ -82,6 +82,7 @@ func TestRealS3(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer c.Close()
 	for epoch := dataflow.Epoch(1); epoch <= 12; epoch++ {
 		write(s, w, purchases(int(epoch)*1000, int(epoch)*1000+1000)...)
 		h, _ := s.prepare(w, 0, epoch)
