@@ -33,7 +33,8 @@ type Commit struct {
 	Metadata *Metadata
 
 	// Spec is what the added files were written with. When the table's metadata
-	// has changed since, the commit goes on only if the files still fit it.
+	// has changed since, the commit goes on only if the files still fit it, and no
+	// constraint, invariant, generated column or default was added.
 	Spec *FileSpec
 
 	// Base is the snapshot that the transaction read; nil for a blind append.
@@ -45,10 +46,11 @@ type Commit struct {
 	// Reads are files of Base that were read, beside Filter.
 	Reads []*AddFile
 
-	create     bool  // version 0 or nothing
-	rearranges bool  // no row changes: optimize
-	preserves  bool  // rows that are updated or copied keep their ids
-	rowsTaken  int64 // row ids below it are in use, whatever the table's mark says
+	create     bool            // version 0 or nothing
+	rearranges bool            // no row changes: optimize
+	preserves  bool            // rows that are updated or copied keep their ids
+	replaces   map[string]bool // partitions, by partitionKey, whose rows are replaced whole
+	rowsTaken  int64           // row ids below it are in use, whatever the table's mark says
 	system     []DomainMetadata
 }
 
@@ -202,7 +204,7 @@ func (t *Table) allowed(c *Commit, s *Snapshot) error {
 			break
 		}
 	}
-	if c.Spec != nil && c.Metadata == nil && s.metadata != c.Spec.meta {
+	if c.Spec != nil && c.Metadata == nil && (s.metadata != c.Spec.meta || c.Spec.rules != nil) {
 		if err := c.Spec.fits(s.spec); err != nil {
 			return &ConflictError{MetadataChanged, s.version, err.Error()}
 		}
@@ -428,7 +430,7 @@ func (c *Commit) conflict(v int64, actions []action, latest *Snapshot, reads, re
 				}
 			}
 		case a.Add != nil && a.Add.DataChange && !lenient && !c.rearranges:
-			if c.ReadAll || c.Filter != nil && c.Base.mayMatch(c.Filter, a.Add) {
+			if c.ReadAll || c.replaces[partitionKey(a.Add.PartitionValues)] || c.Filter != nil && c.Base.mayMatch(c.Filter, a.Add) {
 				return &ConflictError{ConcurrentAppend, v, "added rows to what was read"}
 			}
 		case a.Remove != nil:
@@ -469,7 +471,10 @@ func (s *FileSpec) fits(t *FileSpec) error {
 			return fmt.Errorf("changed partition column %q", s.partition[i].Name)
 		}
 	}
-	return fieldsFit(s.data.Fields, t.data.Fields, s.mapped, "")
+	if err := fieldsFit(s.data.Fields, t.data.Fields, s.mapped, ""); err != nil {
+		return err
+	}
+	return s.ruled().rulesFit(t)
 }
 
 func fieldsFit(written, now []Field, mapped bool, prefix string) error {

@@ -1,8 +1,13 @@
 package deltalake
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -13,27 +18,37 @@ type constraint struct {
 	expr *Expr // bound to the table's schema
 }
 
-// constraints collects the CHECK constraints, column invariants and generation
-// expressions of a table.
+// ruleText is a rule as the metadata says it.
+type ruleText struct{ name, text string }
+
+// constraints parses the rules of a table.
 func (s *FileSpec) constraints() ([]constraint, error) {
+	texts, err := s.ruleTexts()
+	if err != nil {
+		return nil, err
+	}
 	var out []constraint
-	add := func(name, text string) error {
-		e, err := ParseExpr(text)
+	for _, r := range texts {
+		e, err := ParseExpr(r.text)
 		if err == nil {
 			e, err = e.bind(s.schema)
 		}
 		if err != nil {
-			return fmt.Errorf("deltalake: the table cannot be written: %s: %w", name, err)
+			return nil, fmt.Errorf("deltalake: the table cannot be written: %s: %w", r.name, err)
 		}
-		e.text = text
-		out = append(out, constraint{name, e})
-		return nil
+		e.text = r.text
+		out = append(out, constraint{r.name, e})
 	}
+	return out, nil
+}
+
+// ruleTexts collects the CHECK constraints, column invariants and generation
+// expressions of a table.
+func (s *FileSpec) ruleTexts() ([]ruleText, error) {
+	var out []ruleText
 	for _, k := range sortedKeys(s.meta.Configuration) {
 		if name, ok := strings.CutPrefix(k, "delta.constraints."); ok {
-			if err := add("constraint "+name, s.meta.Configuration[k]); err != nil {
-				return nil, err
-			}
+			out = append(out, ruleText{"constraint " + name, s.meta.Configuration[k]})
 		}
 	}
 	for i := range s.schema.Fields {
@@ -43,9 +58,7 @@ func (s *FileSpec) constraints() ([]constraint, error) {
 			if err := json.Unmarshal(raw, &text); err != nil {
 				return nil, fmt.Errorf("deltalake: generation expression of column %q: %w", f.Name, err)
 			}
-			if err := add("generated column "+f.Name, "`"+strings.ReplaceAll(f.Name, "`", "``")+"` <=> ("+text+")"); err != nil {
-				return nil, err
-			}
+			out = append(out, ruleText{"generated column " + f.Name, "`" + strings.ReplaceAll(f.Name, "`", "``") + "` <=> (" + text + ")"})
 		}
 		if raw, ok := f.Metadata["delta.invariants"]; ok {
 			var text string
@@ -60,12 +73,93 @@ func (s *FileSpec) constraints() ([]constraint, error) {
 			if err := json.Unmarshal([]byte(text), &inv); err != nil {
 				return nil, fmt.Errorf("deltalake: invariant of column %q: %w", f.Name, err)
 			}
-			if err := add("invariant of column "+f.Name, inv.Expression.Expression); err != nil {
-				return nil, err
-			}
+			out = append(out, ruleText{"invariant of column " + f.Name, inv.Expression.Expression})
 		}
 	}
 	return out, nil
+}
+
+// ruled returns the spec whose rules the files follow.
+func (s *FileSpec) ruled() *FileSpec {
+	if s.rules != nil {
+		return s.rules
+	}
+	return s
+}
+
+// UnderRules returns s for files whose rows were found to follow the rules of
+// another spec of the table too, as by Table.CheckRules: a Commit with it asks for
+// the layout of s and the rules of t.
+func (s *FileSpec) UnderRules(t *FileSpec) *FileSpec {
+	out := *s
+	out.rules = t.ruled()
+	return &out
+}
+
+// Rules identifies the rules that rows of the spec follow: CHECK constraints, column
+// invariants and generated columns. It is "" without any, and equal for equal rules.
+func (s *FileSpec) Rules() string {
+	texts, err := s.ruled().ruleTexts()
+	if err != nil {
+		return "damaged"
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	h := sha256.New()
+	for _, r := range texts {
+		fmt.Fprintf(h, "%q %q\n", r.name, r.text)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
+}
+
+// rulesFit tells which rule of t the rows written for s were not checked against,
+// or would have been given other values by.
+func (s *FileSpec) rulesFit(t *FileSpec) error {
+	have, err := s.ruleTexts()
+	if err != nil {
+		return err
+	}
+	want, err := t.ruleTexts()
+	if err != nil {
+		return err
+	}
+	for _, r := range want {
+		if !slices.Contains(have, r) {
+			return fmt.Errorf("added %s (%s)", r.name, r.text)
+		}
+	}
+	for i := range t.schema.Fields {
+		f := &t.schema.Fields[i]
+		text, ok := f.Metadata["CURRENT_DEFAULT"]
+		if !ok {
+			continue
+		}
+		j := s.schema.Index(f.Name)
+		if j < 0 || !bytes.Equal(s.schema.Fields[j].Metadata["CURRENT_DEFAULT"], text) {
+			return fmt.Errorf("gave column %q the default %s", f.Name, text)
+		}
+	}
+	return nil
+}
+
+// CheckRules reads files that are not in the table yet and checks their rows against
+// the constraints, invariants and generated columns of s, for those that came after
+// the files were written. The first row that breaks one is a *ConstraintError.
+func (t *Table) CheckRules(ctx context.Context, s *Snapshot, files []*AddFile) error {
+	rules, err := s.spec.constraints()
+	if err != nil || len(rules) == 0 {
+		return err
+	}
+	for _, a := range files {
+		err := s.readPath(ctx, a.Path, a.Size, a.PartitionValues, nil, s.spec.schema, nil, defaultBatchRows, func(b *Batch, _ int64, _ []int32) error {
+			return checkConstraints(rules, b)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ConstraintError says that a row breaks a rule of the table.

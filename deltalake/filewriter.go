@@ -25,6 +25,7 @@ type FileSpec struct {
 	statsCols []string
 	clustered []string // clustering columns: they have statistics whatever the properties say
 	meta      *Metadata
+	rules     *FileSpec // whose rules the files follow; nil: its own
 	hidden    [2]string // of a tracked spec: the columns of row ids and versions
 }
 

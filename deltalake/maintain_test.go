@@ -201,6 +201,16 @@ func TestConflicts(t *testing.T) {
 		{"protocol", func(s *Snapshot) Commit {
 			return Commit{Base: s, Protocol: &Protocol{MinReaderVersion: 1, MinWriterVersion: 3}}
 		}, func(*Snapshot) Commit { return Commit{Adds: add("l")} }, ProtocolChanged},
+		{"a constraint and a blind append", func(s *Snapshot) Commit {
+			m := s.Metadata().clone()
+			m.Configuration["delta.constraints.small"] = "id < 5"
+			return Commit{Base: s, Metadata: m}
+		}, func(s *Snapshot) Commit { return Commit{Adds: add("l"), Spec: s.FileSpec()} }, MetadataChanged},
+		{"a property and a blind append", func(s *Snapshot) Commit {
+			m := s.Metadata().clone()
+			m.Configuration["owner"] = "me"
+			return Commit{Base: s, Metadata: m}
+		}, func(s *Snapshot) Commit { return Commit{Adds: add("l"), Spec: s.FileSpec()} }, ""},
 		{"same application", func(*Snapshot) Commit { return Commit{AppID: "a", AppVersion: 1} },
 			func(s *Snapshot) Commit { return Commit{Base: s, AppID: "a", AppVersion: 2} }, ConcurrentTransaction},
 	} {

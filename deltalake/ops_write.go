@@ -160,7 +160,9 @@ type OverwriteOptions struct {
 }
 
 // Overwrite replaces rows in one commit: all of them, those of a condition, or
-// the partitions written to.
+// the partitions written to. It reads what it replaces: rows that another writer adds
+// there meanwhile are a conflict of class ConcurrentAppend, except those of a blind
+// append to a table with delta.isolationLevel = WriteSerializable, which stay.
 func (t *Table) Overwrite(ctx context.Context, source iter.Seq2[*Batch, error], opts OverwriteOptions) (*CommitResult, error) {
 	if opts.Where != nil && opts.Dynamic || opts.Schema != nil && (opts.Where != nil || opts.Dynamic) {
 		return nil, errors.New("deltalake: Where, Dynamic and Schema of an overwrite exclude each other")
@@ -204,6 +206,7 @@ func (t *Table) Overwrite(ctx context.Context, source iter.Seq2[*Batch, error], 
 	}
 	if opts.Dynamic {
 		c.Parameters["partitionOverwriteMode"] = "dynamic"
+		c.replaces = touched
 	}
 	for _, a := range s.Files() {
 		if !opts.Dynamic || touched[partitionKey(a.PartitionValues)] {
@@ -219,22 +222,27 @@ func (t *Table) finish(ctx context.Context, c Commit, spec *FileSpec, meta *Meta
 	if meta != nil && c.Protocol == nil {
 		p, err := raised(spec, meta, s)
 		if err != nil {
-			return nil, errors.Join(err, t.drop(ctx, c.Adds))
+			return nil, errors.Join(err, t.drop(ctx, s.fresh(c.Adds)))
 		}
 		c.Protocol = p
 	}
 	c.preserves = true
 	r, err := t.Commit(ctx, c)
 	if err != nil {
-		var fresh []*AddFile // files with a deletion vector are old ones
-		for _, a := range c.Adds {
-			if a.DeletionVector == nil && s.files.get(a.key()) == nil {
-				fresh = append(fresh, a)
-			}
-		}
-		return nil, errors.Join(err, t.dropAfter(ctx, err, fresh))
+		return nil, errors.Join(err, t.dropAfter(ctx, err, s.fresh(c.Adds)))
 	}
 	return r, nil
+}
+
+// fresh returns those of adds that are new files; the others, as those with a
+// deletion vector, are the table's already.
+func (s *Snapshot) fresh(adds []*AddFile) (out []*AddFile) {
+	for _, a := range adds {
+		if a.DeletionVector == nil && s.files.get(a.key()) == nil {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // partitionKey identifies a set of partition values.
@@ -278,7 +286,7 @@ func (t *Table) replaceWhere(ctx context.Context, s *Snapshot, w *written, opts 
 		// A commit with change files describes itself by them alone.
 		ch, err := t.insertChanges(ctx, s, w.adds, opts.WriteOptions)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, t.drop(ctx, s.fresh(c.Adds)))
 		}
 		c.Changes = append(c.Changes, ch...)
 	}

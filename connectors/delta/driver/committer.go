@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/deltalake"
@@ -19,13 +20,18 @@ import (
 // lookBack is how many commits are searched for the one that recorded an epoch.
 const lookBack = 64
 
+// commitTries bounds how often an epoch is tried again because the table's protocol
+// or rules changed meanwhile.
+const commitTries = 8
+
 // A committer adds the files of an epoch in one commit.
 type committer struct {
 	*opened
-	env  spi.Env
-	app  string
-	spec *deltalake.FileSpec
-	mine dataflow.Epoch // newest epoch that this committer committed itself
+	env   spi.Env
+	app   string
+	spec  *deltalake.FileSpec // layout of the table when it was opened, under the rules of ruled
+	ruled *deltalake.Snapshot
+	mine  dataflow.Epoch // newest epoch that this committer committed itself
 
 	compactor *compactor // nil: nothing is compacted
 }
@@ -36,7 +42,7 @@ func (s Sink) OpenCommitter(ctx context.Context, env spi.Env) (spi.Committer, er
 	if err != nil {
 		return nil, err
 	}
-	c := &committer{opened: o, env: env, app: string(env.Pipeline) + "/" + string(env.Operator), spec: o.snap.FileSpec()}
+	c := &committer{opened: o, env: env, app: string(env.Pipeline) + "/" + string(env.Operator), spec: o.snap.FileSpec(), ruled: o.snap}
 	if o.cfg.compact {
 		c.compactor = newCompactor(o, env, s.clock())
 	}
@@ -75,13 +81,14 @@ type commitNote struct {
 // Commit adds the files of an epoch, unless the table has the epoch already.
 func (c *committer) Commit(ctx context.Context, epoch dataflow.Epoch, handles []dataflow.CommitHandle) (string, error) {
 	var adds []*deltalake.AddFile
+	var prepared []files
 	rows, bytes := int64(0), int64(0)
 	for _, h := range handles {
 		var f files
 		if err := json.Unmarshal(h.Data, &f); err != nil {
 			return "", fmt.Errorf("%s: table %q: the files that subtask %d prepared in epoch %d cannot be read: %w: %w", who, c.cfg.path, h.Subtask, h.Epoch, err, spi.ErrStop)
 		}
-		adds = append(adds, f.Adds...)
+		adds, prepared = append(adds, f.Adds...), append(prepared, f)
 		rows += f.Rows
 	}
 	if len(adds) == 0 {
@@ -98,14 +105,14 @@ func (c *committer) Commit(ctx context.Context, epoch dataflow.Epoch, handles []
 	tx := deltalake.Commit{
 		Operation: "STREAMING UPDATE", Parameters: map[string]string{"outputMode": "Append", "queryId": string(c.env.Pipeline), "epochId": strconv.FormatUint(uint64(epoch), 10)},
 		Metrics:      map[string]string{"numAddedFiles": strconv.Itoa(len(adds)), "numOutputRows": strconv.FormatInt(rows, 10), "numOutputBytes": strconv.FormatInt(bytes, 10)},
-		UserMetadata: string(text), AppID: c.app, AppVersion: int64(epoch), Adds: adds, Spec: c.spec,
+		UserMetadata: string(text), AppID: c.app, AppVersion: int64(epoch), Adds: adds,
 	}
 	if failpoint.Off(failpoint.TxnCheck) {
 		tx.AppID = ""
 	}
 	hit := []failpoint.Field{failpoint.Int("epoch", int64(epoch)), failpoint.Int("records", rows)}
 	failpoint.Hit(failpoint.DeltaBeforePut, hit...)
-	r, err := c.table.Commit(ctx, tx)
+	r, err := c.put(ctx, tx, prepared)
 	if err != nil {
 		return "", c.refused(epoch, err)
 	}
@@ -123,11 +130,67 @@ func (c *committer) Commit(ctx context.Context, epoch dataflow.Epoch, handles []
 	return fmt.Sprintf("version %d", r.Version), nil
 }
 
+// put commits, and again where the table changed so that the files may still be
+// added: another protocol, or rules that their rows follow.
+func (c *committer) put(ctx context.Context, tx deltalake.Commit, prepared []files) (*deltalake.CommitResult, error) {
+	for try := 1; ; try++ {
+		if err := c.obeys(ctx, tx, prepared); err != nil {
+			return nil, err
+		}
+		tx.Spec = c.spec
+		r, err := c.table.Commit(ctx, tx)
+		var conflict *deltalake.ConflictError
+		if err == nil || try == commitTries || !errors.As(err, &conflict) {
+			return r, err
+		}
+		snap, rerr := c.table.Refresh(ctx)
+		if rerr != nil {
+			return nil, rerr
+		}
+		switch {
+		case conflict.Class == deltalake.ProtocolChanged: // whether we can write the new one is for Commit to say
+		case conflict.Class != deltalake.MetadataChanged || snap.Version() <= c.ruled.Version():
+			return nil, err
+		default:
+			if bad := ungenerated(snap.Schema().Fields, schemaOf(c.cols).Fields); len(bad) > 0 {
+				return nil, fmt.Errorf("%w: %s", err, strings.Join(bad, "; "))
+			}
+			c.spec, c.ruled = c.spec.UnderRules(snap.FileSpec()), snap
+		}
+	}
+}
+
+// obeys reads the files whose rows were written under other rules than the table's,
+// and checks them.
+func (c *committer) obeys(ctx context.Context, tx deltalake.Commit, prepared []files) error {
+	rules := c.spec.Rules()
+	for _, f := range prepared {
+		if f.Rules == rules {
+			continue
+		}
+		snap, err := c.table.Refresh(ctx)
+		if err != nil {
+			return err
+		}
+		if have, ok := snap.TxnVersion(c.app); ok && have >= tx.AppVersion && tx.AppID != "" {
+			return nil // a repeat: the files may be compacted and gone
+		}
+		if err := c.table.CheckRules(ctx, c.ruled, f.Adds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // refused sorts errors of a commit: what a repeat cannot cure stops the job.
 func (c *committer) refused(epoch dataflow.Epoch, err error) error {
 	var conflict *deltalake.ConflictError
 	var unsupported *deltalake.UnsupportedError
-	if errors.As(err, &conflict) || errors.As(err, &unsupported) {
+	var broken *deltalake.ConstraintError
+	switch {
+	case errors.As(err, &broken):
+		return fmt.Errorf("%s: table %q: epoch %d cannot be committed, for its rows were written before the table got a rule that they break: %w: drop the rule, or restore a checkpoint of before and correct the rows: %w", who, c.cfg.path, epoch, err, spi.ErrStop)
+	case errors.As(err, &conflict) && conflict.Class != deltalake.ProtocolChanged, errors.As(err, &unsupported):
 		return fmt.Errorf("%s: table %q: epoch %d cannot be committed, for the table was changed since its files were written: %w: undo the change, or restore an older checkpoint: %w", who, c.cfg.path, epoch, err, spi.ErrStop)
 	}
 	return explain(c.cfg, err)

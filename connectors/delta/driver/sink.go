@@ -151,6 +151,8 @@ type writer struct {
 	held   []*deltalake.AddFile // closed, waiting for commit_interval; owned by the filer after Start
 	enough atomic.Bool          // more waiting would not make files larger
 	since  int64                // processing time at which rows began to wait; 0: none do
+	rules  string               // that all rows of held and of open files were checked against; as held
+	fresh  string               // rules of the files to come
 	late   bool                 // the next Prepare is due: rows have gone without a tail
 }
 
@@ -158,6 +160,7 @@ type writer struct {
 type writerState struct {
 	Held  []*deltalake.AddFile `json:"held,omitempty"` // hold the rows that wait for commit_interval: closed files, and tails of open ones
 	Since int64                `json:"since,omitempty"`
+	Rules string               `json:"rules,omitempty"` // as in files
 }
 
 // heldFiles is how many files a writer's state holds at most, or nearly.
@@ -165,9 +168,13 @@ const heldFiles = 1000
 
 // files is a commit handle.
 type files struct {
-	Adds []*deltalake.AddFile `json:"adds"`
-	Rows int64                `json:"rows"`
+	Adds  []*deltalake.AddFile `json:"adds"`
+	Rows  int64                `json:"rows"`
+	Rules string               `json:"rules,omitempty"` // that the rows were checked against, as deltalake.FileSpec.Rules tells
 }
+
+// mixedRules stands for rows that were checked against different rules.
+const mixedRules = "mixed"
 
 // OpenWriter opens or creates the table, refuses what does not fit it, and makes
 // the writer of one subtask.
@@ -180,7 +187,7 @@ func (s Sink) OpenWriter(ctx context.Context, env spi.Env, restored map[int][]by
 		return nil, err
 	}
 	spec := o.snap.FileSpec()
-	w := &writer{env: env, cfg: o.cfg}
+	w := &writer{env: env, cfg: o.cfg, rules: spec.Rules(), fresh: spec.Rules()}
 	for i := range spec.DataSchema().Fields {
 		f := &spec.DataSchema().Fields[i]
 		w.fillers = append(w.fillers, compile(columnFor(o.cols, f.Name), f.Type))
@@ -228,6 +235,9 @@ func (w *writer) restore(restored map[int][]byte) error {
 			return fmt.Errorf("%s: table %q: restored state of subtask %d is damaged: %w", who, w.cfg.path, former, err)
 		}
 		w.held = append(w.held, st.Held...)
+		if len(st.Held) > 0 && st.Rules != w.fresh {
+			w.rules = mixedRules
+		}
 		if w.since == 0 || st.Since != 0 && st.Since < w.since {
 			w.since = st.Since
 		}
@@ -443,7 +453,7 @@ func (w *writer) prepared(r filed, due bool, since int64) (p spi.Prepared, err e
 		if bytes >= w.cfg.fileSize || len(w.held)+len(r.tails) >= heldFiles {
 			w.enough.Store(true)
 		}
-		p.Writer, err = json.Marshal(writerState{Held: slices.Concat(w.held, r.tails), Since: since})
+		p.Writer, err = json.Marshal(writerState{Held: slices.Concat(w.held, r.tails), Since: since, Rules: w.rules})
 		return p, err
 	}
 	if len(w.held) > 0 {
@@ -453,12 +463,12 @@ func (w *writer) prepared(r filed, due bool, since int64) (p spi.Prepared, err e
 			rows += n
 		}
 		var h []byte
-		if h, err = json.Marshal(files{Adds: w.held, Rows: rows}); err != nil {
+		if h, err = json.Marshal(files{Adds: w.held, Rows: rows, Rules: w.rules}); err != nil {
 			return p, err
 		}
 		p.Handles = [][]byte{h}
 	}
-	w.held = nil
+	w.held, w.rules = nil, w.fresh
 	return p, nil
 }
 
