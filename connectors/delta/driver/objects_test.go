@@ -31,17 +31,24 @@ func TestObjects(t *testing.T) {
 		}}
 		s := newStage(t)
 		e := env[purchase](s, 0, 1, "path", "mem://t")
-		w, err := sink.OpenWriter(context.Background(), e, nil)
-		if err != nil {
-			t.Fatal(err)
+		// More lost answers in a row than a put repeats fail the attempt: the job
+		// opens its sink anew and reads the rows again.
+		open := func() spi.Writer {
+			return until(t, func() (spi.Writer, error) { return sink.OpenWriter(context.Background(), e, nil) })
 		}
-		c, err := sink.OpenCommitter(context.Background(), e)
-		if err != nil {
-			t.Fatal(err)
-		}
+		w := open()
+		c := until(t, func() (spi.Committer, error) { return sink.OpenCommitter(context.Background(), e) })
 		for epoch := dataflow.Epoch(1); epoch <= 25; epoch++ {
-			write(s, w, purchases(int(epoch)*100, int(epoch)*100+100)...)
-			h, _ := s.prepare(w, 0, epoch)
+			p := until(t, func() (spi.Prepared, error) {
+				write(s, w, purchases(int(epoch)*100, int(epoch)*100+100)...)
+				p, err := prepareErr(w, epoch, false)
+				if err != nil {
+					w.Close()
+					w = open()
+				}
+				return p, err
+			})
+			h := handles(0, epoch, p)
 			for _, err := c.Commit(context.Background(), epoch, h); err != nil; _, err = c.Commit(context.Background(), epoch, h) {
 				if errors.Is(err, spi.ErrStop) {
 					t.Fatal(err)
@@ -58,6 +65,22 @@ func TestObjects(t *testing.T) {
 			t.Errorf("seed %d: %d rows at version %d", seed, n, tbl.Latest().Version())
 		}
 	}
+}
+
+// until repeats what an injected fault of the store may fail.
+func until[T any](t *testing.T, do func() (T, error)) (v T) {
+	t.Helper()
+	for range 20 {
+		var err error
+		if v, err = do(); err == nil {
+			return v
+		}
+		if !errors.Is(err, objstore.ErrAmbiguous) && !errors.Is(err, objstore.ErrRetry) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("20 failures in a row")
+	return v
 }
 
 // A table in the object store that WEIR_S3_ENDPOINT names, if any.
