@@ -50,13 +50,20 @@ func openTable(ctx context.Context, uri string) (*deltalake.Table, error) {
 	return new(tableFlags).open(ctx, uri)
 }
 
+// counted opens a table's store, which f.meter counts.
+func (f *tableFlags) counted(ctx context.Context, uri string) error {
+	store, err := cloud.Open(ctx, uri)
+	if err == nil {
+		f.meter = newMeter(store)
+	}
+	return err
+}
+
 // open opens a table whose store f.meter counts.
 func (f *tableFlags) open(ctx context.Context, uri string) (*deltalake.Table, error) {
-	store, err := cloud.Open(ctx, uri)
-	if err != nil {
+	if err := f.counted(ctx, uri); err != nil {
 		return nil, err
 	}
-	f.meter = newMeter(store)
 	t, err := deltalake.Open(ctx, f.meter, deltalake.TableOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("table %s: %w", plain(uri), err)
