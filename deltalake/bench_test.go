@@ -1,8 +1,10 @@
 package deltalake
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 )
 
@@ -52,6 +54,96 @@ func BenchmarkWrite(b *testing.B) {
 			b.ReportMetric(float64(b.N)*float64(batch.Len)/b.Elapsed().Seconds(), "rows/s")
 			b.ReportMetric(float64(add.Size)/float64(b.N)/float64(batch.Len), "bytes/row")
 		})
+	}
+}
+
+// rangedStore counts the bytes that are read in ranges.
+type rangedStore struct {
+	Store
+	bytes atomic.Int64
+}
+
+func (s *rangedStore) GetRange(ctx context.Context, path string, off, n int64) ([]byte, error) {
+	s.bytes.Add(n)
+	return s.Store.GetRange(ctx, path, off, n)
+}
+
+// BenchmarkFilter reads 1,000 of a million rows in one row group, sorted by the
+// filter's column, with the page index and with a damaged one, which is as good as
+// none.
+func BenchmarkFilter(b *testing.B) {
+	ctx := context.Background()
+	mem := NewMemoryStore(nil)
+	store := &rangedStore{Store: mem}
+	batch := benchBatch()
+	tbl, err := Create(ctx, store, CreateOptions{Schema: batch.Schema})
+	if err != nil {
+		b.Fatal(err)
+	}
+	w, err := NewFileWriter(ctx, store, tbl.Latest().FileSpec(), nil, FileOptions{RowGroupBytes: 1 << 30})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 100 {
+		for k := range batch.Len {
+			batch.Columns[0].Longs[k] = int64(i*batch.Len + k)
+		}
+		if err := w.Write(batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	add, err := w.Close()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := tbl.Commit(ctx, Commit{Adds: []*AddFile{add}}); err != nil {
+		b.Fatal(err)
+	}
+	for _, name := range []string{"indexed", "without"} {
+		if name == "without" {
+			loseIndex(b, mem, add.Path)
+		}
+		b.Run(name, func(b *testing.B) {
+			store.bytes.Store(0)
+			cpu := cpuSeconds()
+			for range b.N {
+				rows := 0
+				for bt, err := range tbl.Latest().Scan(ctx, ScanOptions{Filter: mustExpr(b, "id >= 500100 and id < 501100")}) {
+					if err != nil {
+						b.Fatal(err)
+					}
+					rows += bt.Len
+				}
+				if rows != 1000 {
+					b.Fatalf("%d rows", rows)
+				}
+			}
+			b.ReportMetric((cpuSeconds()-cpu)*1e3/float64(b.N), "cpu-ms/op")
+			b.ReportMetric(float64(store.bytes.Load())/float64(b.N), "bytes/op")
+		})
+	}
+}
+
+// loseIndex overwrites the page index of a file.
+func loseIndex(b *testing.B, store Store, path string) {
+	b.Helper()
+	ctx := context.Background()
+	f, err := openParquet(ctx, store, path, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	data, err := store.Get(ctx, path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	data = bytes.Clone(data)
+	for _, g := range f.meta.groups {
+		for _, c := range g.chunks {
+			clear(data[c.offsetIndex.off:c.offsetIndex.end()])
+		}
+	}
+	if err := store.Put(ctx, path, data); err != nil {
+		b.Fatal(err)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// colBounds is what is known about a column's values in a file or row group.
+// colBounds is what is known about a column's values in a file, row group or page.
 type colBounds struct {
 	lo, hi   value // null when unknown
 	someNull bool  // a null is possible
@@ -58,6 +58,9 @@ func (e *Expr) possible(bounds func(col *Expr) colBounds) (canBeTrue, canBeFalse
 func compareBounds(op string, b colBounds, x value) (canBeTrue, canBeFalse bool) {
 	if b.allNull {
 		return false, false
+	}
+	if b.lo.kind == vText && x.kind != vText && b.lo != b.hi {
+		return true, true // texts are compared as what they spell, which orders them otherwise
 	}
 	below, at, above := true, true, true // the column can be below, equal to, above x
 	if b.lo.kind != vNull {
@@ -205,21 +208,56 @@ func statValue(raw json.RawMessage, t *Type, upper bool) value {
 	return v
 }
 
+// compared calls fn for the columns whose bounds possible asks for.
+func (e *Expr) compared(fn func(col *Expr)) {
+	switch e.op {
+	case "and", "or", "not":
+		for _, a := range e.args {
+			a.compared(fn)
+		}
+	case "isnull", "=", "!=", "<", "<=", ">", ">=":
+		e.possible(func(col *Expr) colBounds {
+			fn(col)
+			return unknownBounds()
+		})
+	}
+}
+
+// planAt is the plan of a primitive column or field of structs by the plans of the
+// schema's columns; nil when the file does not hold the column.
+func planAt(col *Expr, plans []*colPlan) *colPlan {
+	cp := plans[col.path[0]]
+	for _, i := range col.path[1:] {
+		if cp == nil || cp.node == nil {
+			return cp
+		}
+		cp = cp.children[i]
+	}
+	if !col.field.primitive() {
+		return nil
+	}
+	return cp
+}
+
 // chunkBounds are the bounds of a row group's columns by its footer.
-func (f *pqFile) chunkBounds(g *pqGroup, schema *Schema, plans []*colPlan) func(*Expr) colBounds {
+func (f *pqFile) chunkBounds(g *pqGroup, plans []*colPlan) func(*Expr) colBounds {
 	return func(col *Expr) colBounds {
 		b := unknownBounds()
-		if len(col.path) != 1 || plans[col.path[0]] == nil || !col.field.primitive() {
+		cp := planAt(col, plans)
+		if cp == nil {
 			return b
 		}
-		node := plans[col.path[0]].node
+		node := cp.node
 		if node == nil {
 			return colBounds{someNull: true, allNull: true}
 		}
 		c := &g.chunks[node.leaf]
-		if c.nulls >= 0 && (node.rep != 1 || c.nulls <= c.values) {
+		if c.nulls >= 0 && (node.def == 0 || c.nulls <= c.values) {
 			b.someNull = c.nulls > 0
 			b.allNull = c.nulls == c.values && c.values > 0
+		}
+		if node.typ == pqFixed && col.field.Kind == KindDecimal {
+			return b // some older writers ordered them as bytes here; those have no page index
 		}
 		if c.hasMin {
 			b.lo = chunkValue(node, col.field, c.min, false)
@@ -231,6 +269,7 @@ func (f *pqFile) chunkBounds(g *pqGroup, schema *Schema, plans []*colPlan) func(
 	}
 }
 
+// chunkValue reads a bound of a row group or page.
 func chunkValue(c *pqCol, t *Type, raw []byte, upper bool) value {
 	switch t.Kind {
 	case KindByte, KindShort, KindInteger, KindDate, KindLong, KindTimestamp, KindTimestampNTZ:
@@ -245,13 +284,25 @@ func chunkValue(c *pqCol, t *Type, raw []byte, upper bool) value {
 				return x
 			}
 		}
-	case KindString:
+	case KindString, KindBinary:
 		return textValue(string(raw))
-	case KindDouble:
-		if c.typ == pqDouble && len(raw) == 8 && !upper {
-			if x := math.Float64frombits(binary.LittleEndian.Uint64(raw)); !math.IsNaN(x) {
-				return value{kind: vFloat, f: x}
+	case KindDecimal:
+		if c.typ == pqInt32 && len(raw) == 4 || c.typ == pqInt64 && len(raw) == 8 || c.typ == pqFixed && len(raw) == c.width {
+			if v, err := decodeValues(c, t, encPlain, raw, 1); err == nil {
+				return valueAt(v, 0)
 			}
+		}
+	case KindFloat, KindDouble: // NaN, which is the largest, may hide above any upper bound
+		x := math.NaN()
+		switch {
+		case upper:
+		case c.typ == pqDouble && len(raw) == 8:
+			x = math.Float64frombits(binary.LittleEndian.Uint64(raw))
+		case c.typ == pqFloat && len(raw) == 4:
+			x = float64(math.Float32frombits(binary.LittleEndian.Uint32(raw)))
+		}
+		if !math.IsNaN(x) {
+			return value{kind: vFloat, f: x}
 		}
 	}
 	return value{}

@@ -120,7 +120,7 @@ func TestHostileParquet(t *testing.T) {
 // never a panic, a hang or a lot of memory.
 func TestMutatedParquet(t *testing.T) {
 	ctx := context.Background()
-	seeds := [][]byte{goodParquet(t)}
+	seeds := [][]byte{goodParquet(t), pagedParquet(t)}
 	if root := os.Getenv("WEIR_DELTA_DATA"); root != "" {
 		for _, pattern := range []string{"*/*/delta/*.parquet", "*/*/delta/_delta_log/*.parquet"} {
 			files, _ := filepath.Glob(filepath.Join(root, pattern))
@@ -149,6 +149,7 @@ func TestMutatedParquet(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		began := time.Now()
 		_ = readAll(d)
+		_ = readFiltered(t, d)
 		store := putLog(t, map[int64]string{0: protoLine + "\n" + metaLine})
 		if err := store.Put(ctx, logDir+"00000000000000000000.checkpoint.parquet", d); err != nil {
 			t.Fatal(err)

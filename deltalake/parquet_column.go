@@ -16,6 +16,10 @@ type leafReader struct {
 	left  int64  // values that the chunk still owes
 	late  int    // rows to pass over before the next are read
 
+	paged        bool       // read by the page index: data is the dictionary
+	pages        []leafPage // those to come
+	row, pageEnd int64      // rows of the group: the next, and where the page at hand ends
+
 	dict *Vector
 	page struct {
 		reps, defs []uint8 // nil when the column has none
@@ -43,6 +47,9 @@ func newLeafReader(ctx context.Context, f *pqFile, g *pqGroup, col *pqCol, typ *
 
 // nextPage decodes the next data page; false at the end of the chunk.
 func (l *leafReader) nextPage() (bool, error) {
+	if l.paged {
+		return l.pagedNext()
+	}
 	for l.left > 0 {
 		if len(l.data) == 0 {
 			return false, fmt.Errorf("%w: column %q ends %d values early", errPage, l.col.name, l.left)
@@ -212,6 +219,7 @@ func (l *leafReader) flat(dst *Vector, rows int) error {
 	if err := l.catchUp(); err != nil {
 		return err
 	}
+	l.row += int64(rows)
 	for rows > 0 {
 		p := &l.page
 		if p.at == p.slots {
@@ -249,10 +257,14 @@ func (l *leafReader) flat(dst *Vector, rows int) error {
 func (l *leafReader) catchUp() error {
 	n := l.late
 	l.late = 0
+	if n > 0 && l.paged {
+		n = int(l.passPages(int64(n)))
+	}
 	if n == 0 {
 		return nil
 	}
 	if l.col.depth == 0 {
+		l.row += int64(n)
 		return l.skip(n)
 	}
 	_, err := l.nested(n)
@@ -309,6 +321,7 @@ func (l *leafReader) nested(rows int) (*leafLevels, error) {
 	if err := l.catchUp(); err != nil {
 		return nil, err
 	}
+	l.row += int64(rows)
 	out := &leafLevels{}
 	if l.typ != nil {
 		out.vals = NewVector(l.typ)
@@ -317,7 +330,7 @@ func (l *leafReader) nested(rows int) (*leafLevels, error) {
 	for {
 		p := &l.page
 		if p.at == p.slots {
-			if l.left == 0 {
+			if l.left == 0 || l.paged && seen == rows { // an index's pages begin with a row
 				break
 			}
 			if ok, err := l.nextPage(); err != nil {

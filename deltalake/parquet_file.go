@@ -72,7 +72,8 @@ type pqWriter struct {
 	groupRows int64
 	groups    []format.RowGroup
 	kv        []format.KeyValue
-	noDict    []bool // per leaf: its values hardly repeat
+	noDict    []bool         // per leaf: its values hardly repeat
+	indexes   []writtenIndex // of all column chunks written, in order
 }
 
 const (
@@ -312,6 +313,7 @@ func (p *pqWriter) endGroup() error {
 			return err
 		}
 	}
+	p.groupIndex(&g)
 	p.groups = append(p.groups, g)
 	p.startGroup()
 	return nil
@@ -320,6 +322,9 @@ func (p *pqWriter) endGroup() error {
 // close ends the file and returns its size in bytes.
 func (p *pqWriter) close() (int64, error) {
 	if err := p.endGroup(); err != nil {
+		return 0, err
+	}
+	if err := p.emitIndexes(); err != nil {
 		return 0, err
 	}
 	meta := format.FileMetaData{

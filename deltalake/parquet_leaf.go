@@ -34,6 +34,7 @@ type leafWriter struct {
 	plain      []byte // values, PLAIN
 	flags      []byte // boolean values, one byte each
 	codes      []int32
+	pageStats  leafStats // of the values that have no code
 
 	// Dictionary of the chunk; byte arrays only.
 	dict    dictionary
@@ -49,7 +50,8 @@ type leafWriter struct {
 	plainPages int32
 	scratch    []byte
 	packed     []byte
-	chunkStats leafStats
+	chunkStats leafStats // of the pages that have ended, and of the dictionary
+	pages      []pageNote
 	fileStats  leafStats
 }
 
@@ -148,23 +150,23 @@ func (l *leafWriter) value(v *Vector, i int) {
 		l.flags = append(l.flags, b)
 	case KindByte, KindShort, KindInteger, KindDate:
 		x := v.Ints[i]
-		l.chunkStats.int(int64(x))
+		l.pageStats.int(int64(x))
 		l.plain = binary.LittleEndian.AppendUint32(l.plain, uint32(x))
 	case KindLong, KindTimestamp, KindTimestampNTZ:
 		x := v.Longs[i]
-		l.chunkStats.int(x)
+		l.pageStats.int(x)
 		l.plain = binary.LittleEndian.AppendUint64(l.plain, uint64(x))
 	case KindFloat:
 		x := v.Floats[i]
-		l.chunkStats.float(float64(x))
+		l.pageStats.float(float64(x))
 		l.plain = binary.LittleEndian.AppendUint32(l.plain, math.Float32bits(x))
 	case KindDouble:
 		x := v.Doubles[i]
-		l.chunkStats.float(x)
+		l.pageStats.float(x)
 		l.plain = binary.LittleEndian.AppendUint64(l.plain, math.Float64bits(x))
 	case KindDecimal:
 		x := v.Decimals[i]
-		l.chunkStats.decimal(x)
+		l.pageStats.decimal(x)
 		switch l.phys {
 		case format.Int32:
 			l.plain = binary.LittleEndian.AppendUint32(l.plain, uint32(x.Lo))
@@ -187,7 +189,7 @@ func (l *leafWriter) bytes(b []byte) {
 		l.codes = append(l.codes, c)
 		return
 	}
-	l.chunkStats.bytes(b)
+	l.pageStats.bytes(b)
 	l.plain = binary.LittleEndian.AppendUint32(l.plain, uint32(len(b)))
 	l.plain = append(l.plain, b...)
 }
@@ -241,8 +243,8 @@ func (l *leafWriter) dense(v *Vector, lo, hi int) {
 			mn, mx = min(mn, x), max(mx, x)
 			binary.LittleEndian.PutUint32(out[4*i:], uint32(x))
 		}
-		l.chunkStats.int(int64(mn))
-		l.chunkStats.int(int64(mx))
+		l.pageStats.int(int64(mn))
+		l.pageStats.int(int64(mx))
 	case KindLong, KindTimestamp, KindTimestampNTZ:
 		xs := v.Longs[lo:hi]
 		mn, mx := xs[0], xs[0]
@@ -253,15 +255,15 @@ func (l *leafWriter) dense(v *Vector, lo, hi int) {
 			mn, mx = min(mn, x), max(mx, x)
 			binary.LittleEndian.PutUint64(out[8*i:], uint64(x))
 		}
-		l.chunkStats.int(mn)
-		l.chunkStats.int(mx)
+		l.pageStats.int(mn)
+		l.pageStats.int(mx)
 	case KindDouble:
 		xs := v.Doubles[lo:hi]
 		at := len(l.plain)
 		l.plain = growBytes(l.plain, 8*len(xs))
 		out := l.plain[at:]
 		for i, x := range xs {
-			l.chunkStats.float(x)
+			l.pageStats.float(x)
 			binary.LittleEndian.PutUint64(out[8*i:], math.Float64bits(x))
 		}
 	default:
@@ -333,9 +335,11 @@ func (l *leafWriter) endPage(c *compressor) error {
 		NumValues: int32(l.slots), Encoding: enc, DefinitionLevelEncoding: format.RLE, RepetitionLevelEncoding: format.RLE,
 		Statistics: format.Statistics{NullCount: l.nulls},
 	})}
+	start := len(l.chunk)
 	if l.chunk, err = l.appendPage(l.chunk, &head, body, c); err != nil {
 		return err
 	}
+	l.notePage(len(l.chunk) - start)
 	l.numValues += int64(l.slots)
 	l.chunkNulls += l.nulls
 	l.slots, l.nulls = 0, 0
@@ -424,7 +428,7 @@ func appendBits(dst []byte, flags []byte) []byte {
 func (l *leafWriter) startChunk(tryDict bool) {
 	l.chunk, l.dictPage = l.chunk[:0], l.dictPage[:0]
 	l.rawBytes, l.numValues, l.chunkNulls, l.dictPages, l.plainPages = 0, 0, 0, 0, 0
-	l.chunkStats = leafStats{}
+	l.chunkStats, l.pageStats, l.pages = leafStats{}, leafStats{}, l.pages[:0]
 	l.useDict = tryDict && l.phys == format.ByteArray
 	if l.useDict {
 		l.dict.reset()

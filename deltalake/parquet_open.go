@@ -14,6 +14,7 @@ type pqFile struct {
 	size  int64
 	meta  *pqMeta
 	root  *pqCol
+	tail  []byte // the file's last bytes, as read with the footer
 }
 
 // pqCol is one node of the file's schema.
@@ -65,6 +66,7 @@ func openParquet(ctx context.Context, store Store, path string, size int64) (*pq
 		}
 		n = length + 8
 	}
+	f.tail = tail
 	if f.meta, err = parseFooter(tail[n-8-length : n-8]); err != nil {
 		return fail(err)
 	}

@@ -10,7 +10,9 @@ import (
 type groupReader struct {
 	plans  []*colPlan
 	leaves []*leafReader
-	left   int64 // rows
+	ranges []rowRange // rows still to be read
+	at     int64      // the row of the group that is read next
+	first  int64      // the row of the group that the last batch began with
 }
 
 // planFile resolves the columns of a schema in a file.
@@ -32,7 +34,7 @@ func planFile(f *pqFile, fields []Field, spec *FileSpec) (*planner, []*colPlan, 
 
 func newGroupReader(ctx context.Context, f *pqFile, group int, p *planner, plans []*colPlan) (*groupReader, error) {
 	g := &f.meta.groups[group]
-	r := &groupReader{plans: plans, left: g.rows}
+	r := &groupReader{plans: plans, ranges: []rowRange{{0, g.rows}}}
 	types := make([]*Type, len(p.leaves))
 	for _, cp := range plans {
 		cp.leafTypes(types)
@@ -57,7 +59,7 @@ func (cp *colPlan) leafTypes(types []*Type) {
 	}
 }
 
-// next returns up to rows rows, or nil at the end of the group. Damaged pages
+// next returns up to rows rows that follow each other, or nil at the end of the group. Damaged pages
 // give errors, also where a decoder met them with a panic.
 func (r *groupReader) next(rows int) ([]*Vector, int, error) {
 	cols, n, _, err := r.nextIf(rows, nil, nil)
@@ -73,11 +75,9 @@ func (r *groupReader) nextIf(rows int, first []bool, wanted func(cols []*Vector,
 			cols, err = nil, fmt.Errorf("%w: %v at %s", errPage, p, firstLine(debug.Stack()))
 		}
 	}()
-	n = int(min(int64(rows), r.left))
-	if n == 0 {
+	if n = r.advance(rows); n == 0 {
 		return nil, 0, false, nil
 	}
-	r.left -= int64(n)
 	levels := make([]*leafLevels, len(r.leaves))
 	cols = make([]*Vector, len(r.plans))
 	read := func(when func(i int) bool) error {
@@ -115,6 +115,28 @@ func (r *groupReader) nextIf(rows int, first []bool, wanted func(cols []*Vector,
 		}
 	}
 	return nil, n, false, nil
+}
+
+// advance goes to the next rows that are to be read, at most max, and returns how
+// many they are.
+func (r *groupReader) advance(max int) int {
+	for len(r.ranges) > 0 && r.ranges[0].lo == r.ranges[0].hi {
+		r.ranges = r.ranges[1:]
+	}
+	if len(r.ranges) == 0 {
+		return 0
+	}
+	next := &r.ranges[0]
+	if next.lo > r.at {
+		for _, l := range r.leaves {
+			l.late += int(next.lo - r.at)
+		}
+	}
+	n := min(int64(max), next.hi-next.lo)
+	r.first = next.lo
+	next.lo += n
+	r.at = next.lo
+	return int(n)
 }
 
 // slots marks the leaves that a plan reads.

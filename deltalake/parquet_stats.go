@@ -143,7 +143,7 @@ func (s *leafStats) parquet(l *leafWriter) format.Statistics {
 		}
 	case KindString, KindBinary:
 		if len(s.minByte) <= maxStatBytes && len(s.maxByte) <= maxStatBytes {
-			st.MinValue, st.MaxValue = bytes.Clone(s.minByte), bytes.Clone(s.maxByte)
+			st.MinValue, st.MaxValue = append([]byte{}, s.minByte...), append([]byte{}, s.maxByte...) // not nil
 		}
 	}
 	return st

@@ -179,6 +179,8 @@ type pqChunk struct {
 	hasMin, hasMax     bool
 	nulls              int64 // -1 when unknown
 	external, isCipher bool
+	offsetIndex        span // where its page index is; zero when it has none
+	columnIndex        span
 }
 
 type pqGroup struct {
@@ -307,6 +309,14 @@ func (r *thriftReader) chunk() pqChunk {
 			c.external = len(r.bytes()) > 0
 		case 3:
 			r.columnMeta(&c)
+		case 4:
+			c.offsetIndex.off = r.int()
+		case 5:
+			c.offsetIndex.size = r.int()
+		case 6:
+			c.columnIndex.off = r.int()
+		case 7:
+			c.columnIndex.size = r.int()
 		case 8, 9:
 			c.isCipher = true
 			r.skip(typ)

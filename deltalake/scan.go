@@ -222,8 +222,8 @@ func liveMatches(b *Batch, live []int32, filter *Expr) ([]int32, error) {
 
 // readFile decodes the columns of schema from one data file, in batches. fn gets
 // the number of the batch's first row in the file and the rows that the deletion
-// vector leaves (nil: all). Row groups that the filter, bound to schema, excludes
-// are passed over.
+// vector leaves (nil: all). Row groups and pages that the filter, bound to schema,
+// excludes are passed over.
 func (s *Snapshot) readFile(ctx context.Context, a *AddFile, schema *Schema, filter *Expr, batchRows int, fn func(b *Batch, first int64, live []int32) error) error {
 	deleted, err := s.table.deletedRows(ctx, a.DeletionVector)
 	if err != nil {
@@ -272,24 +272,31 @@ func (s *Snapshot) readPath(ctx context.Context, logPath string, size int64, par
 		}
 	}
 	lazy, wanted := lateColumns(schema, slot, constants, filter)
-	first := int64(0)
+	base := int64(0) // the row group's first row in the file
 	for g := range f.meta.groups {
 		group := &f.meta.groups[g]
 		if filter != nil {
-			if can, _ := filter.possible(f.chunkBounds(group, schema, bySchema)); !can {
-				first += group.rows
+			if can, _ := filter.possible(f.chunkBounds(group, bySchema)); !can {
+				base += group.rows
 				continue
 			}
 		}
-		r, err := newGroupReader(ctx, f, g, p, plans)
+		r, err := f.filtered(ctx, g, p, plans, filter, bySchema)
 		if err != nil {
 			return err
 		}
-		for {
+		for done := int64(0); ; done = r.at {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			cols, n, ok, err := r.nextIf(batchRows, lazy, wanted)
+			if err != nil && r.paged() { // its page index may lie
+				if r, err = newGroupReader(ctx, f, g, p, plans); err != nil {
+					return err
+				}
+				r.ranges[0].lo = done
+				cols, n, ok, err = r.nextIf(batchRows, lazy, wanted)
+			}
 			if err != nil {
 				return fmt.Errorf("%w (file %s)", err, path)
 			}
@@ -297,9 +304,9 @@ func (s *Snapshot) readPath(ctx context.Context, logPath string, size int64, par
 				break
 			}
 			if !ok {
-				first += int64(n)
 				continue
 			}
+			first := base + r.first
 			b := &Batch{Schema: schema, Len: n, Columns: make([]*Vector, len(slot))}
 			for i, sl := range slot {
 				if sl >= 0 {
@@ -311,8 +318,8 @@ func (s *Snapshot) readPath(ctx context.Context, logPath string, size int64, par
 			if err := fn(b, first, liveRows(deleted, first, n)); err != nil {
 				return err
 			}
-			first += int64(n)
 		}
+		base += group.rows
 	}
 	return nil
 }
