@@ -143,7 +143,7 @@ type committing struct {
 	sent      time.Time
 	recording bool
 	trouble   map[dataflow.OperatorID]CommitFailed // the last of each sink that failed and has not committed since
-	failed    time.Time                            // when the first did
+	failed    time.Time                            // since when trouble was never empty
 }
 
 // NewCoordinator returns a Coordinator without an attempt.

@@ -74,7 +74,7 @@ func (c *Coordinator) commitFailed(now time.Time, ev CommitFailed) []Effect {
 		return nil // it came late: that commit is done
 	}
 	u := &c.unfinished[0]
-	if u.trouble == nil {
+	if len(u.trouble) == 0 { // the first, or the first since all had healed
 		u.trouble, u.failed = map[dataflow.OperatorID]CommitFailed{}, now
 	}
 	u.trouble[ev.Sink] = ev

@@ -185,3 +185,24 @@ func TestSlowCommitThatFailsIsTriedAgain(t *testing.T) {
 		t.Error("the job goes on")
 	}
 }
+
+// What one sink got over does not count against the next that fails.
+func TestTroubleOfAnotherSinkBeginsAnew(t *testing.T) {
+	s := newSinkTest(Options{Interval: time.Second, CommitTimeout: 10 * time.Second},
+		Unfinished{Epoch: 7, Handles: map[dataflow.OperatorID][]dataflow.CommitHandle{"out": {{Sink: "out", Epoch: 7}}, "slow": {{Sink: "slow", Epoch: 7}}}})
+	s.second(CommitFailed{Epoch: 7, Sink: "out", Tries: 1, Reason: "busy"})
+	s.second(Committed{Epoch: 7, Sink: "out"})
+	for range 60 {
+		s.second()
+	}
+	s.second(CommitFailed{Epoch: 7, Sink: "slow", Tries: 1, Reason: "timed out"})
+	if s.fail != nil {
+		t.Fatalf("the job stops at the first failure of sink slow: %s", s.fail.Reason)
+	}
+	for range 11 {
+		s.second()
+	}
+	if s.fail == nil {
+		t.Error("the job goes on")
+	}
+}
