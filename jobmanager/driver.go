@@ -342,13 +342,10 @@ func (d *driver) askStop(msg askStop) {
 		d.m.down.Send(control.Drain{To: d.to()})
 		return
 	}
-	kind := checkpoint.Savepoint
-	if msg.suspend {
-		kind = checkpoint.OnDemand // ours to give up again, not the user's
-	} else {
+	if !msg.suspend {
 		d.set(fsm.Stopping, "with a savepoint")
 	}
-	d.endBehind(kind, ending{phase: phase, reply: msg.reply}, func(err error) {
+	d.endBehind(checkpoint.Savepoint, ending{phase: phase, reply: msg.reply}, func(err error) {
 		if msg.suspend {
 			d.end(ending{phase: phase, reply: msg.reply})
 			return
@@ -378,14 +375,23 @@ func (d *driver) askRescale(msg askRescale) {
 	})
 }
 
+// errClosed answers what the job manager's end leaves open.
+var errClosed = errors.New("the job manager was closed before the job had stopped: it resumes with the next one")
+
 // endBehind asks for an epoch behind which nothing goes on, and ends the attempt with
 // it; failed is called instead if it is not taken.
 func (d *driver) endBehind(kind checkpoint.Kind, e ending, failed func(error)) {
 	inner := make(chan answer, 1)
 	d.request(kind, true, inner)
 	attempt := d.job.Attempt
-	go func() { // ends with the answer, which every request gets
-		a := <-inner
+	go func() { // ends with the answer, or with the driver
+		var a answer
+		select {
+		case a = <-inner:
+		case <-d.ctx.Done():
+			e.reply <- answer{err: errClosed}
+			return
+		}
 		d.inbox.Put(func() {
 			if a.err != nil || d.stage != running || attempt != d.job.Attempt {
 				failed(a.err)
@@ -411,9 +417,11 @@ func (d *driver) endAt(ref checkpoint.Ref, attempt dataflow.Attempt, e ending) {
 		d.end(e)
 	default:
 		go func() {
-			if clock.Sleep(d.ctx, d.m.opts.Clock, 10*time.Millisecond) == nil {
-				d.inbox.Put(func() { d.endAt(ref, attempt, e) })
+			if clock.Sleep(d.ctx, d.m.opts.Clock, 10*time.Millisecond) != nil {
+				e.reply <- answer{err: errClosed}
+				return
 			}
+			d.inbox.Put(func() { d.endAt(ref, attempt, e) })
 		}()
 	}
 }
@@ -506,12 +514,12 @@ func (d *driver) stopped() {
 		return
 	}
 	if e.phase == fsm.Canceled && !d.job.Options.RetainOnCancel {
-		d.dropAll()
+		d.dropOwn()
 	}
 	d.set(e.phase, e.reason)
 	d.over = true
 	if e.phase == fsm.Canceled {
-		d.startSweep(context.WithoutCancel(d.ctx), 0)
+		d.startSweep(d.m.ctx, 0) // cut short by Close: what is left is recorded, and the next sweep goes on
 	}
 	if e.reply != nil {
 		e.reply <- answer{ref: e.ref}

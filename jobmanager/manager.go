@@ -283,7 +283,7 @@ func (m *Manager) restorePoint(ctx context.Context, s Submission) (*checkpoint.M
 	case p == nil || p.Latest() == nil:
 		return nil, nil, nil // afresh; a sink that is ahead refuses
 	case p.Latest().Epoch != p.Completed:
-		return nil, nil, fmt.Errorf("pipeline %q had checkpoints up to epoch %d, the newest kept is savepoint %d: say --restore %s if that is meant, or start under another --name", s.Pipeline, p.Completed, p.Latest().Epoch, p.Latest().Key)
+		return nil, nil, fmt.Errorf("pipeline %q had checkpoints up to epoch %d, the newest kept is %s %d: say --restore %s if that is meant, or start under another --name", s.Pipeline, p.Completed, p.Latest().Kind, p.Latest().Epoch, p.Latest().Key)
 	case p.Latest().Kind == checkpoint.Final:
 		return nil, nil, fmt.Errorf("pipeline %q was drained at epoch %d, all its sources ended: start under another --name, or restore a savepoint with --restore", s.Pipeline, p.Completed)
 	}
@@ -336,7 +336,8 @@ func (m *Manager) driver(id dataflow.JobID) (*driver, error) {
 	return nil, fmt.Errorf("job %q: %w", id, ErrNoJob)
 }
 
-// Cancel stops a job at once. Its checkpoints are dropped unless it retains them.
+// Cancel stops a job at once. Its own checkpoints are dropped unless it retains them;
+// those of earlier jobs of its pipeline, which it may have resumed, stay.
 func (m *Manager) Cancel(ctx context.Context, id dataflow.JobID) error {
 	_, err := m.ask(ctx, id, func(reply chan answer) any { return askCancel{reply} })
 	return err
@@ -409,7 +410,8 @@ func (m *Manager) ask(ctx context.Context, id dataflow.JobID, make1 func(chan an
 }
 
 // Suspend ends every job with a savepoint where it can be taken, without ending
-// it for the user: it resumes with the next Manager. It is the orderly shutdown.
+// it for the user: it resumes there with the next Manager. It is the orderly shutdown.
+// The savepoint is the user's, as that of Stop is: it stays until it is disposed of.
 func (m *Manager) Suspend(ctx context.Context) error {
 	m.mu.Lock()
 	var ids []dataflow.JobID

@@ -3,10 +3,12 @@ package jobmanager
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/weirstream/weir/checkpoint"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/control"
 	"github.com/weirstream/weir/jobmanager/fsm"
@@ -120,7 +122,8 @@ func TestSilentNode(t *testing.T) {
 }
 
 // A drained job finishes when every subtask has ended and all is committed; one that is
-// suspended goes on with the next job manager, one that is cancelled leaves nothing.
+// suspended goes on from a savepoint with the next job manager, one that is cancelled
+// leaves only that.
 func TestEnds(t *testing.T) {
 	bubble(t, func(b *bench) {
 		ctx := context.Background()
@@ -144,6 +147,9 @@ func TestEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := b.phase(id, time.Minute, fsm.Suspended)
+		if last := before.Epochs[len(before.Epochs)-1]; last.Kind != checkpoint.Savepoint || !last.Finished {
+			t.Errorf("it was suspended at %+v", last)
+		}
 		b.log.term++
 		b.lead()
 		i = b.phase(id, time.Minute, fsm.Running)
@@ -154,7 +160,7 @@ func TestEnds(t *testing.T) {
 		if err := b.Cancel(ctx, id); err != nil {
 			t.Fatal(err)
 		}
-		if i = b.phase(id, time.Minute, fsm.Canceled); len(i.Epochs) != 0 {
+		if i = b.phase(id, time.Minute, fsm.Canceled); !slices.Equal(epochsOf(i), []dataflow.Epoch{latest(before)}) {
 			t.Errorf("a cancelled job keeps %+v", i.Epochs)
 		}
 		if err := b.Cancel(ctx, id); !errors.Is(err, ErrNoJob) {

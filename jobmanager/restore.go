@@ -50,7 +50,7 @@ func restoreRef(j *fsm.Job, p *fsm.Pipeline, avoid map[dataflow.Epoch]bool) *che
 		if j.Restore != nil && rec.Epoch <= j.After {
 			break // of an earlier job: this one was told to start elsewhere
 		}
-		if !avoid[rec.Epoch] {
+		if !avoid[rec.Epoch] && !rec.Abandoned {
 			return &rec.Ref
 		}
 	}
@@ -58,7 +58,8 @@ func restoreRef(j *fsm.Job, p *fsm.Pipeline, avoid map[dataflow.Epoch]bool) *che
 }
 
 // unfinished returns the complete epochs up to the restored one whose output may
-// not all be committed, oldest first. It runs on the slow goroutine.
+// not all be committed, oldest first, without those that the job was told to leave
+// behind: their output is not in the state that it goes on from. It runs on the slow goroutine.
 func (d *driver) unfinished() ([]checkpoint.Unfinished, error) {
 	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.job.Pipeline)
 	ref := restoreRef(j, p, d.avoid)
@@ -67,7 +68,7 @@ func (d *driver) unfinished() ([]checkpoint.Unfinished, error) {
 	}
 	var out []checkpoint.Unfinished
 	for _, rec := range p.Epochs {
-		if rec.Finished || rec.Epoch > ref.Epoch {
+		if rec.Finished || rec.Epoch > ref.Epoch || d.avoid[rec.Epoch] || rec.Abandoned || j.Abandons(rec.Epoch) {
 			continue
 		}
 		man, err := d.m.objects().Load(d.ctx, rec.Ref)
@@ -90,8 +91,10 @@ func (d *driver) passOver() error {
 	if ref == nil {
 		return errors.New("there is no checkpoint to fall back from")
 	}
-	i := slices.IndexFunc(p.Epochs, func(e fsm.EpochRecord) bool { return e.Epoch == ref.Epoch })
-	if i < 1 {
+	avoid := maps.Clone(d.avoid)
+	avoid[ref.Epoch] = true
+	to := restoreRef(j, p, avoid)
+	if to == nil || to == j.Restore && (j.Adopt != 0 || avoid[to.Epoch]) { // an adopted one is gone, its origin is not ours
 		return fmt.Errorf("there is no checkpoint before epoch %d to fall back to", ref.Epoch)
 	}
 	man, err := d.m.objects().Load(d.ctx, *ref)
@@ -100,11 +103,11 @@ func (d *driver) passOver() error {
 	}
 	if !allAtLeastOnce(&j.Plan.Graph) { // a manifest that is damaged itself does not say what it committed
 		if man == nil || len(checkpoint.HandlesOf(man.Parts)) > 0 {
-			return fmt.Errorf("epoch %d may already be committed to a sink, so falling back to epoch %d would double its output: restore the object, or start a savepoint of a copy of the tables", ref.Epoch, p.Epochs[i-1].Epoch)
+			return fmt.Errorf("epoch %d may already be committed to a sink, so falling back to epoch %d would double its output: restore the object, or start a savepoint of a copy of the tables", ref.Epoch, to.Epoch)
 		}
 	}
-	d.avoid[ref.Epoch] = true
-	d.log.Warn("falling back to the checkpoint before", "corrupt", ref.Epoch, "epoch", p.Epochs[i-1].Epoch)
+	d.avoid = avoid
+	d.log.Warn("falling back to the checkpoint before", "corrupt", ref.Epoch, "epoch", to.Epoch)
 	return nil
 }
 

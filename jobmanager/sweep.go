@@ -99,12 +99,13 @@ func (d *driver) sweep(ctx context.Context, cut time.Time) error {
 	return nil
 }
 
-// dropAll gives up every checkpoint of a cancelled job; savepoints stay.
-func (d *driver) dropAll() {
+// dropOwn gives up every checkpoint of a cancelled job; savepoints stay, and what it
+// resumed from, for an earlier job made that and its output may not be committed yet.
+func (d *driver) dropOwn() {
 	p := d.m.machine.pipeline(d.job.Pipeline)
 	var gone []dataflow.Epoch
 	for _, rec := range p.Epochs {
-		if rec.Kind != checkpoint.Savepoint {
+		if rec.Kind != checkpoint.Savepoint && rec.Epoch > d.job.After {
 			gone = append(gone, rec.Epoch)
 		}
 	}

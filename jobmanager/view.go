@@ -75,6 +75,7 @@ type Info struct {
 	Changed     time.Time                      `json:"changed"`
 	Plan        dataflow.Plan                  `json:"plan"`
 	Params      map[string]string              `json:"params,omitempty"`
+	After       dataflow.Epoch                 `json:"after,omitempty"`  // later epochs are the job's own, others of earlier jobs of its pipeline
 	Epochs      []fsm.EpochRecord              `json:"epochs,omitempty"` // complete and kept
 	Checkpoints []checkpoint.Stat              `json:"checkpoints,omitempty"`
 	Sinks       map[dataflow.OperatorID]string `json:"sinks,omitempty"` // newest commit of each
@@ -132,7 +133,7 @@ func (m *Manager) Job(id string) (Info, error) {
 
 func (m *Manager) info(j *fsm.Job) Info {
 	i := Info{ID: j.ID, Pipeline: j.Pipeline, Phase: j.Phase, Reason: j.Reason, Attempt: j.Attempt, Restarts: j.Restarts,
-		Submitted: time.UnixMicro(j.Submitted).UTC(), Changed: time.UnixMicro(j.Changed).UTC(), Plan: j.Plan, Params: j.Params}
+		Submitted: time.UnixMicro(j.Submitted).UTC(), Changed: time.UnixMicro(j.Changed).UTC(), Plan: j.Plan, Params: j.Params, After: j.After}
 	if p := m.machine.pipeline(j.Pipeline); p != nil {
 		i.Epochs = p.Epochs
 	}

@@ -150,7 +150,8 @@ func (c *Cluster) Close() error {
 	return errors.Join(errs...)
 }
 
-// Suspend stops every job with a savepoint; the next Start resumes them there.
+// Suspend stops every job with a savepoint, which stays until the user disposes of it;
+// the next Start resumes them there.
 func (c *Cluster) Suspend(ctx context.Context) error { return c.Jobs.Suspend(ctx) }
 
 // A RunRequest asks for a job.

@@ -169,7 +169,8 @@ func (c *client) runCommand() *cobra.Command {
 }
 
 // awaitRunning waits until a new job runs. One that fails before is cancelled, so
-// that a mistake leaves nothing behind that restarts for ever.
+// that a mistake leaves nothing behind that restarts for ever; the checkpoints of
+// earlier jobs that it would have resumed stay. One with a checkpoint of its own has run.
 func (c *client) awaitRunning(ctx context.Context, id string) error {
 	began := time.Now()
 	for {
@@ -183,6 +184,9 @@ func (c *client) awaitRunning(ctx context.Context, id string) error {
 		case fsm.Failed, fsm.Canceled:
 			return fmt.Errorf("%s: %s", id, j.Reason)
 		case fsm.Restarting:
+			if n := len(j.Epochs); n > 0 && j.Epochs[n-1].Epoch > j.After && j.Epochs[n-1].Kind != checkpoint.Adopted {
+				return nil
+			}
 			var v map[string]string
 			err := c.call(ctx, "PATCH", "/jobs/"+id+"?mode=cancel", nil, &v)
 			return errors.Join(fmt.Errorf("%s did not start and was cancelled: %s", id, j.Reason), err)

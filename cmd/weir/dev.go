@@ -290,6 +290,11 @@ func (d *dev) suspend(ctx context.Context, interrupted <-chan os.Signal) error {
 	go func() { done <- d.cluster.Suspend(ctx) }()
 	select {
 	case err := <-done:
+		for _, i := range d.cluster.Jobs.Jobs() {
+			if n := len(i.Epochs); i.Phase == fsm.Suspended && n > 0 && i.Epochs[n-1].Kind == checkpoint.Savepoint {
+				d.out.linef("%s stopped at savepoint %d, which stays until you say: weir savepoint %s --dispose %[2]d", i.Pipeline, i.Epochs[n-1].Epoch, i.Pipeline)
+			}
+		}
 		d.out.linef("stopped; the next weir dev --dir %s resumes", d.opts.dir)
 		return err
 	case <-interrupted:

@@ -186,6 +186,9 @@ func (m *Machine) submit(at int64, c *Submit) Result {
 	if p.KeyGroups != j.Plan.KeyGroups {
 		return Result{Err: fmt.Errorf("pipeline %q has %d key groups, the job asks for %d: max-parallelism is fixed for a pipeline; take another --name", j.Pipeline, p.KeyGroups, j.Plan.KeyGroups)}
 	}
+	if i := slices.IndexFunc(p.Epochs, func(e EpochRecord) bool { return e.Abandoned && j.Restore != nil && e.Ref == *j.Restore }); i >= 0 {
+		return Result{Err: fmt.Errorf("savepoint %d of pipeline %q was left behind before its output was committed, and a later job went on from another checkpoint: restore it under a new --name, with tables of its own", p.Epochs[i].Epoch, p.Name)}
+	}
 	if err := adoptStates(p, c.States); err != nil {
 		return Result{Err: err}
 	}
@@ -319,9 +322,38 @@ func (m *Machine) complete(at int64, term dataflow.Term, c *CompleteEpoch) Resul
 	if c.Ref.Epoch > p.Epoch {
 		return Result{Err: fmt.Errorf("epoch %d was never opened; the last is %d", c.Ref.Epoch, p.Epoch)}
 	}
+	abandon(p, j)
 	p.Epochs = append(p.Epochs, EpochRecord{Ref: c.Ref, Term: term, At: at, Bytes: c.Bytes})
 	p.Completed = c.Ref.Epoch
 	return Result{Job: j.ID, Epoch: c.Ref.Epoch}
+}
+
+// abandon gives up, when j has a checkpoint of its own, the epochs that it left behind
+// unfinished when it started elsewhere. Not before: a job that never came so far changed
+// nothing, and the next one may resume them. Savepoints are the user's and stay, marked.
+func abandon(p *Pipeline, j *Job) {
+	var gone []dataflow.Epoch
+	for i := range p.Epochs {
+		rec := &p.Epochs[i]
+		switch {
+		case rec.Finished || !j.Abandons(rec.Epoch):
+		case rec.Kind == checkpoint.Savepoint:
+			rec.Abandoned = true
+		default:
+			gone = append(gone, rec.Epoch)
+		}
+	}
+	p.giveUp(gone)
+}
+
+// giveUp forgets completed epochs; a sweep may delete their objects.
+func (p *Pipeline) giveUp(gone []dataflow.Epoch) {
+	p.Epochs = slices.DeleteFunc(p.Epochs, func(e EpochRecord) bool { return slices.Contains(gone, e.Epoch) })
+	for _, e := range gone {
+		if i, found := slices.BinarySearch(p.Orphans, e); !found && e <= p.Epoch {
+			p.Orphans = slices.Insert(p.Orphans, i, e)
+		}
+	}
 }
 
 func (m *Machine) pipeline(name dataflow.Pipeline) (*Pipeline, error) {
@@ -373,17 +405,12 @@ func (m *Machine) drop(c *DropEpochs) Result {
 	}
 	if j := m.s.Jobs[p.Job]; j != nil && !j.Phase.Terminal() && !c.All {
 		for _, rec := range p.Epochs {
-			if slices.Contains(c.Epochs, rec.Epoch) && (!rec.Finished || rec.Epoch == p.Latest().Epoch) {
+			if slices.Contains(c.Epochs, rec.Epoch) && (!rec.Finished && !rec.Abandoned || rec.Epoch == p.Latest().Epoch) {
 				return Result{Err: fmt.Errorf("epoch %d of pipeline %q is its newest, or not all committed: a restart needs it; dispose of it after the next checkpoint", rec.Epoch, p.Name)}
 			}
 		}
 	}
-	p.Epochs = slices.DeleteFunc(p.Epochs, func(e EpochRecord) bool { return slices.Contains(c.Epochs, e.Epoch) })
-	for _, e := range c.Epochs {
-		if i, found := slices.BinarySearch(p.Orphans, e); !found && e <= p.Epoch {
-			p.Orphans = slices.Insert(p.Orphans, i, e)
-		}
-	}
+	p.giveUp(c.Epochs)
 	return Result{}
 }
 
@@ -416,6 +443,7 @@ func (m *Machine) adopt(at int64, term dataflow.Term, c *Adopt) Result {
 	case p.Completed >= j.Adopt:
 		return Result{Job: j.ID, Epoch: c.Ref.Epoch} // doubled
 	}
+	abandon(p, j)
 	p.Epochs = append(p.Epochs, EpochRecord{Ref: c.Ref, Term: term, Finished: true, At: at, Bytes: c.Bytes})
 	p.Completed = c.Ref.Epoch
 	return Result{Job: j.ID, Epoch: c.Ref.Epoch}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/weirstream/weir/checkpoint"
@@ -32,6 +33,9 @@ func randomCommand(r *rand.Rand, p dataflow.Plan) Command {
 	switch r.IntN(11) {
 	case 0:
 		c.Submit = &Submit{Job: Job{Pipeline: pipe, Plan: p}}
+		if r.IntN(2) == 0 {
+			c.Submit.Job.Restore = &checkpoint.Ref{Epoch: epoch, Key: "k", Hash: "h"}
+		}
 	case 1:
 		c.Phase = &SetPhase{Job: job, Attempt: attempt, Phase: []Phase{Running, Restarting, Failed, Canceled}[r.IntN(4)], Reason: "r"}
 	case 2:
@@ -183,5 +187,62 @@ func TestDeposedLeaderCompletesNothing(t *testing.T) {
 	}
 	if got := m.Pipeline("a").Latest(); got.Term != 6 || got.Bytes != 7 {
 		t.Errorf("the record is %+v", got)
+	}
+}
+
+// Epochs that a job left behind, unfinished, when it started elsewhere are given up with
+// its first own one; savepoints stay, marked, and cannot be resumed any more.
+func TestEpochsLeftBehind(t *testing.T) {
+	for _, foreign := range []bool{false, true} {
+		m, p := New(), plan(t, 8)
+		must := func(c Command) Result {
+			t.Helper()
+			c.Term = 1
+			r := m.Apply(c)
+			if r.Err != nil {
+				t.Fatal(r.Err)
+			}
+			return r
+		}
+		complete := func(job dataflow.JobID, a dataflow.Attempt, kind checkpoint.Kind) checkpoint.Ref {
+			ref := checkpoint.Ref{Epoch: must(Command{Open: &OpenEpoch{Job: job, Attempt: a}}).Epoch, Kind: kind, Hash: string(kind)}
+			must(Command{Complete: &CompleteEpoch{Job: job, Attempt: a, Ref: ref}})
+			return ref
+		}
+		job := must(Command{Submit: &Submit{Job: Job{Pipeline: "a", Plan: p}}}).Job
+		must(Command{Attempt: &NewAttempt{Job: job}})
+		from := complete(job, 1, checkpoint.Savepoint)
+		complete(job, 1, checkpoint.Periodic)
+		user := complete(job, 1, checkpoint.Savepoint)
+		complete(job, 1, checkpoint.Periodic)
+		must(Command{Phase: &SetPhase{Job: job, Phase: Failed}})
+		if foreign {
+			from.Hash = "of another cluster"
+		}
+		job = must(Command{Submit: &Submit{Job: Job{Pipeline: "a", Plan: p, Restore: &from}}}).Job
+		must(Command{Attempt: &NewAttempt{Job: job}})
+		if n := len(m.Pipeline("a").Epochs); n != 4 {
+			t.Fatalf("foreign %v: %d epochs are left before the job has one of its own", foreign, n)
+		}
+		if foreign {
+			must(Command{Adopt: &Adopt{Job: job, Ref: checkpoint.Ref{Epoch: m.Job(job).Adopt, Kind: checkpoint.Adopted}}})
+		} else {
+			complete(job, 2, checkpoint.Periodic)
+		}
+		var got []dataflow.Epoch
+		for _, e := range m.Pipeline("a").Epochs {
+			got = append(got, e.Epoch)
+			if want := e.Epoch == 3 || foreign && e.Epoch == 1; e.Abandoned != want {
+				t.Errorf("foreign %v: epoch %d is abandoned: %v", foreign, e.Epoch, e.Abandoned)
+			}
+		}
+		if !slices.Equal(got, []dataflow.Epoch{1, 3, 5}) || !slices.Equal(m.Pipeline("a").Orphans, []dataflow.Epoch{2, 4}) {
+			t.Errorf("foreign %v: epochs %v are left, %v orphaned", foreign, got, m.Pipeline("a").Orphans)
+		}
+		must(Command{Phase: &SetPhase{Job: job, Phase: Failed}})
+		if r := m.Apply(Command{Submit: &Submit{Job: Job{Pipeline: "a", Plan: p, Restore: &user}}}); r.Err == nil {
+			t.Error("a savepoint that was left behind is resumed")
+		}
+		must(Command{Drop: &DropEpochs{Pipeline: "a", Epochs: []dataflow.Epoch{3}}})
 	}
 }

@@ -65,13 +65,23 @@ type Job struct {
 	SkipState bool              `json:"allow_non_restored_state,omitempty"`
 }
 
+// Abandons reports that j was told to start from a checkpoint before e, or from another
+// pipeline's, so that what of e is not committed yet must never be: j's own epochs make
+// that output anew, or never.
+func (j *Job) Abandons(e dataflow.Epoch) bool {
+	return j.Restore != nil && e <= j.After && (j.Adopt != 0 || e > j.Restore.Epoch)
+}
+
 // An EpochRecord is a completed epoch.
 type EpochRecord struct {
 	checkpoint.Ref
 	Term     dataflow.Term `json:"term,omitempty"` // of the leader that completed it
 	Finished bool          `json:"finished"`
-	At       int64         `json:"at_us"`
-	Bytes    int64         `json:"data_bytes"` // of all files that its parts name
+	// Abandoned: a later job started elsewhere before all its output was committed,
+	// which therefore never is.
+	Abandoned bool  `json:"abandoned,omitempty"`
+	At        int64 `json:"at_us"`
+	Bytes     int64 `json:"data_bytes"` // of all files that its parts name
 }
 
 // Epochs is a range of epochs, both ends in it.
