@@ -210,7 +210,6 @@ type Submission struct {
 	Pack        string
 	PackHash    string
 	Params      map[string]string
-	Settings    map[string]string
 	Graph       dataflow.Graph
 	Parallelism int // default of operators; 1
 	KeyGroups   int // 0: the pipeline's, else 128
@@ -239,7 +238,7 @@ func (m *Manager) Submit(ctx context.Context, s Submission) (dataflow.JobID, err
 	if err := m.fits(&plan); err != nil {
 		return "", err
 	}
-	j := fsm.Job{Pipeline: s.Pipeline, Pack: s.Pack, PackHash: s.PackHash, Params: s.Params, Settings: s.Settings, Graph: s.Graph, Plan: plan, Options: s.Options, SkipState: s.SkipState}
+	j := fsm.Job{Pipeline: s.Pipeline, Pack: s.Pack, PackHash: s.PackHash, Params: s.Params, Graph: s.Graph, Plan: plan, Options: s.Options, SkipState: s.SkipState}
 	var states []dataflow.StateInfo
 	from, ref, err := m.restorePoint(ctx, s)
 	if err != nil {

@@ -19,7 +19,7 @@ func (d *driver) restore() (control.Deploy, error) {
 	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.job.Pipeline)
 	msg := control.Deploy{
 		To: control.To{Job: d.id, Attempt: j.Attempt}, Pipeline: j.Pipeline, Term: d.m.term, Pack: j.Pack, Params: j.Params,
-		Settings: j.Settings, Plan: j.Plan, States: p.States, Subtasks: j.Plan.Subtasks(), LastEpoch: p.Epoch,
+		Plan: j.Plan, States: p.States, Subtasks: j.Plan.Subtasks(), LastEpoch: p.Epoch,
 	}
 	ref := restoreRef(j, p, d.avoid)
 	if ref == nil {

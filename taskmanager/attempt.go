@@ -98,7 +98,7 @@ func (a *attempt) open() error {
 	opts := actors.Options{
 		Job: job, Plan: &d.Plan, Pipeline: d.Pipeline, Attempt: d.Attempt, Subtasks: d.Subtasks, Events: events{a},
 		LastEpoch: d.LastEpoch, OpenStore: a.openStore, State: a.states.lookup,
-		Sources: a.drain.sources(a.m.opts.Sources), Sinks: a.m.opts.Sinks, Value: a.value, Settings: merged(a.m.opts.Settings, d.Settings),
+		Sources: a.drain.sources(a.m.opts.Sources), Sinks: a.m.opts.Sinks, Value: a.value, Settings: a.m.opts.Settings,
 		MemoryBudget: a.m.budget(&d.Plan, d.Subtasks), Log: a.log,
 	}
 	if d.Restored != 0 {
@@ -295,13 +295,3 @@ func (e *RefusedError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the fault.
 func (e *RefusedError) Unwrap() error { return e.Err }
-
-func merged(base, over map[string]string) map[string]string {
-	out := map[string]string{}
-	for _, m := range []map[string]string{base, over} {
-		for k, v := range m {
-			out[k] = v
-		}
-	}
-	return out
-}

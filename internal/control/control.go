@@ -57,7 +57,6 @@ type (
 		Term      dataflow.Term        `json:"term"`
 		Pack      string               `json:"pack"` // path or hash of the pack
 		Params    map[string]string    `json:"params,omitempty"`
-		Settings  map[string]string    `json:"settings,omitempty"`
 		Plan      dataflow.Plan        `json:"plan"`
 		States    []dataflow.StateInfo `json:"states,omitempty"`
 		Subtasks  []dataflow.SubtaskID `json:"subtasks"`             // those for the receiver

@@ -48,7 +48,6 @@ type Job struct {
 	Pack      string            `json:"pack"` // where the worker finds it
 	PackHash  string            `json:"pack_hash"`
 	Params    map[string]string `json:"params,omitempty"`
-	Settings  map[string]string `json:"settings,omitempty"`
 	Graph     dataflow.Graph    `json:"graph"` // as written: what a plan at another parallelism is made of
 	Plan      dataflow.Plan     `json:"plan"`
 	Options   Options           `json:"options"`
