@@ -31,7 +31,7 @@ type Options struct {
 	Checkpoints string            // folder or URL; Dir/checkpoints
 	Lake        string            // folder or URL of tables; Dir/lake
 	Slots       int               // 6
-	StateBudget int64             // bytes; 512 MiB
+	StateBudget int64             // bytes for this process, and as many for each worker process of a static pack; 512 MiB
 	Settings    map[string]string // named connections
 	Jobs        map[string]Build  // jobs linked into this process, by name
 	Log         *slog.Logger
@@ -124,7 +124,7 @@ func (c *Cluster) newWorkers(up control.Link) (*workers, error) {
 	if err := os.RemoveAll(dir); err != nil { // local state of workers that are gone
 		return nil, fmt.Errorf("local: %w", err)
 	}
-	return &workers{here: c.tm, up: up, exe: c.loader.executable, log: c.opts.Log, byJob: map[dataflow.JobID]*worker{},
+	return &workers{here: c.tm, up: up, exe: c.loader.executable, log: c.opts.Log, byJob: map[dataflow.JobID]*worker{}, starter: newStarter(),
 		config: workerConfig{Dir: dir, Checkpoints: c.opts.Checkpoints, Settings: c.opts.Settings, StateBudget: cmp.Or(c.opts.StateBudget, 512<<20)}}, nil
 }
 

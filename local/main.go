@@ -174,6 +174,8 @@ func runWorker(job func(map[string]string) (spi.Job, error)) (err error) {
 	if in == nil || out == nil {
 		return fmt.Errorf("%s is for weir alone to call: start the program without it", workerArg)
 	}
+	syscall.CloseOnExec(3) // else what the job starts holds them open when this process is gone
+	syscall.CloseOnExec(4)
 	signal.Ignore(os.Interrupt) // the end of the input ends a worker
 	r := bufio.NewReaderSize(in, 1<<16)
 	line, err := r.ReadBytes('\n')

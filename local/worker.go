@@ -2,7 +2,6 @@ package local
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -50,93 +48,136 @@ type workers struct {
 	exe    func(pack string) (string, error)
 	log    *slog.Logger
 
+	starter *starter
+
 	mu     sync.Mutex
 	byJob  map[dataflow.JobID]*worker
 	closed bool
 	wg     sync.WaitGroup
 }
 
-// A worker is a process that runs one job.
+// A worker is a process that runs one job, or will be one when its executable is
+// known; it may turn out that there is none.
 type worker struct {
-	cmd    *exec.Cmd
+	job    dataflow.JobID
 	out    *queue.Queue[control.Message] // to the process
 	ctx    context.Context               // ends with the process
 	end    context.CancelFunc
-	to     control.To // newest attempt deployed; workers.mu guards it
 	retire chan struct{}
 	once   sync.Once
-	fault  string // why it died; set before ctx ends
+
+	to  control.To // newest attempt deployed; workers.mu guards it
+	cmd *exec.Cmd  // nil until it started, then it stays; workers.mu guards the change
 }
 
-// Send routes a message. It does not block: a process starts in the background.
+// linger is how long what a worker wrote is read after its death. Children of its
+// own may hold its files open for ever.
+const linger = time.Second
+
+// Send routes a message. It does not block: to find a job's executable and to start
+// it happens in the background, and the job's messages wait for that alone.
 func (w *workers) Send(m control.Message) {
 	to := m.(interface{ Target() control.To }).Target()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.byJob[to.Job]
-	if d, ok := m.(control.Deploy); ok && p == nil && !w.closed {
-		exe, err := w.exe(d.Pack)
-		switch {
-		case err != nil:
-			go w.up.Send(control.Failed{To: to, Reason: err.Error()})
-			return
-		case exe != "":
-			p, err = w.start(exe, to)
-			if err != nil {
-				go w.up.Send(control.Failed{To: to, Reason: err.Error()})
-				return
-			}
-			w.byJob[to.Job] = p
-		}
+	d, deploys := m.(control.Deploy)
+	if deploys && p == nil && !w.closed {
+		p = &worker{job: to.Job, out: queue.New[control.Message](), to: to, retire: make(chan struct{})}
+		p.ctx, p.end = context.WithCancel(context.Background())
+		w.byJob[to.Job] = p
+		w.wg.Go(func() { w.launch(p, d) })
 	}
 	if p == nil {
 		w.here.Send(m) // which answers Cancel with Stopped
 		return
 	}
-	if d, ok := m.(control.Deploy); ok && d.Attempt > p.to.Attempt {
+	if deploys && d.Attempt > p.to.Attempt {
 		p.to = to
 	}
 	p.out.Put(m)
 }
 
-// start starts the process for an attempt. w.mu is held.
-func (w *workers) start(exe string, to control.To) (*worker, error) {
+// launch makes a process of p, or hands its messages on where the job needs none.
+func (w *workers) launch(p *worker, d control.Deploy) {
+	exe, err := w.exe(d.Pack)
+	w.mu.Lock()
+	closed := w.closed
+	w.mu.Unlock()
+	if err == nil && exe != "" && !closed {
+		if err = w.start(p, exe, d.To); err == nil {
+			return
+		}
+	}
+	w.mu.Lock()
+	delete(w.byJob, p.job)
+	p.end()
+	to := p.to
+	closed = w.closed
+	for _, m := range p.out.Take() {
+		if _, ok := m.(control.Deploy); !ok || err == nil && !closed {
+			w.here.Send(m) // which answers Cancel with Stopped
+		}
+	}
+	w.mu.Unlock()
+	if err != nil && !closed {
+		w.up.Send(control.Failed{To: to, Reason: err.Error()})
+	}
+}
+
+// start starts the process for an attempt.
+func (w *workers) start(p *worker, exe string, to control.To) error {
 	config := w.config
 	config.Dir = filepath.Join(w.config.Dir, fmt.Sprintf("%s-%d", to.Job, to.Attempt))
 	in, toChild, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("local: worker: %w", err)
+		return fmt.Errorf("local: worker: %w", err)
 	}
 	fromChild, out, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("local: worker: %w", err), in.Close(), toChild.Close())
+		return errors.Join(fmt.Errorf("local: worker: %w", err), in.Close(), toChild.Close())
 	}
-	p := &worker{cmd: exec.Command(exe, workerArg), out: queue.New[control.Message](), to: to, retire: make(chan struct{})}
-	p.ctx, p.end = context.WithCancel(context.Background())
 	said := &sayings{log: w.log.With("job", to.Job)}
-	p.cmd.ExtraFiles = []*os.File{in, out}
-	p.cmd.Stdout, p.cmd.Stderr = said, said
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // a Ctrl-C is ours to pass on
-	err = p.cmd.Start()
+	cmd := exec.Command(exe, workerArg)
+	cmd.ExtraFiles = []*os.File{in, out}
+	cmd.Stdout, cmd.Stderr = said, said
+	cmd.WaitDelay = linger
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // a Ctrl-C is ours to pass on
+	err = w.starter.start(cmd)
 	err = errors.Join(err, in.Close(), out.Close())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("local: worker of %s: %w", to.Job, err), toChild.Close(), fromChild.Close())
+		return errors.Join(fmt.Errorf("local: worker of %s: %w", to.Job, err), toChild.Close(), fromChild.Close())
 	}
-	w.log.Info("worker started", "job", to.Job, "attempt", to.Attempt, "pid", p.cmd.Process.Pid)
+	w.log.Info("worker started", "job", to.Job, "attempt", to.Attempt, "pid", cmd.Process.Pid)
+	w.mu.Lock()
+	p.cmd = cmd
+	w.mu.Unlock()
+	heard := make(chan struct{})
 	w.wg.Go(func() { p.feed(toChild, config) })
+	w.wg.Go(p.expire)
 	w.wg.Go(func() {
+		defer close(heard)
 		w.listen(p, fromChild)
-		err := p.cmd.Wait()
-		p.fault = cmpFault(said.last(), err)
-		p.end()
-		w.over(p)
 	})
-	return p, nil
+	w.wg.Go(func() {
+		err := cmd.Wait() // not the end of its messages: a child may have inherited the pipe
+		p.end()
+		toChild.Close()
+		late := time.AfterFunc(linger, func() { fromChild.Close() })
+		<-heard
+		late.Stop()
+		fromChild.Close()
+		w.over(p, fault(said.last(), err))
+		if err := os.RemoveAll(config.Dir); err != nil {
+			w.log.Warn("local state of a worker stays", "job", to.Job, "error", err)
+		}
+	})
+	return nil
 }
 
 // feed writes the config, then messages, until the worker retires or ends.
 func (p *worker) feed(to io.WriteCloser, config workerConfig) {
-	defer to.Close()
+	defer to.Close() // again when the process ended, which is no fault
 	enc := json.NewEncoder(to)
 	if enc.Encode(config) != nil {
 		return
@@ -162,8 +203,7 @@ func (p *worker) feed(to io.WriteCloser, config workerConfig) {
 }
 
 // listen passes on what the worker says until it ends.
-func (w *workers) listen(p *worker, from io.ReadCloser) {
-	defer from.Close()
+func (w *workers) listen(p *worker, from io.Reader) {
 	err := readMessages(bufio.NewReader(from), func(m control.Message) {
 		if s, ok := m.(control.Stopped); ok {
 			w.mu.Lock()
@@ -178,29 +218,40 @@ func (w *workers) listen(p *worker, from io.ReadCloser) {
 		w.up.Send(m)
 	})
 	if err != nil {
-		w.log.Error("worker's messages", "job", p.to.Job, "error", err)
+		w.log.Error("worker's messages", "job", p.job, "error", err)
+		p.cmd.Process.Kill() // nobody would hear the rest; it may be dead already
 	}
 }
 
-// leave ends the worker's input, and the worker after 30 s.
-func (p *worker) leave() {
-	p.once.Do(func() {
-		close(p.retire)
-		kill := time.AfterFunc(30*time.Second, func() { p.cmd.Process.Kill() })
-		context.AfterFunc(p.ctx, func() { kill.Stop() })
-	})
+// leave ends the worker's input, and soon the worker.
+func (p *worker) leave() { p.once.Do(func() { close(p.retire) }) }
+
+// expire kills a worker that does not end by itself within 30 s of leave.
+func (p *worker) expire() {
+	select {
+	case <-p.retire:
+	case <-p.ctx.Done():
+		return
+	}
+	t := time.NewTimer(30 * time.Second)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		p.cmd.Process.Kill()
+	case <-p.ctx.Done():
+	}
 }
 
 // over reports a worker that died with an attempt of its own.
-func (w *workers) over(p *worker) {
+func (w *workers) over(p *worker, fault string) {
 	w.mu.Lock()
-	to, died := p.to, w.byJob[p.to.Job] == p && !w.closed
-	if w.byJob[to.Job] == p {
-		delete(w.byJob, to.Job)
+	to, died := p.to, w.byJob[p.job] == p && !w.closed
+	if w.byJob[p.job] == p {
+		delete(w.byJob, p.job)
 	}
 	w.mu.Unlock()
 	if died {
-		w.up.Send(control.Failed{To: to, Reason: "the worker process ended: " + p.fault})
+		w.up.Send(control.Failed{To: to, Reason: "the worker process ended: " + fault})
 	}
 }
 
@@ -213,6 +264,7 @@ func (w *workers) Close() {
 	}
 	w.mu.Unlock()
 	w.wg.Wait()
+	w.starter.close()
 }
 
 // readMessages calls f with each message of r until its end.
@@ -231,49 +283,4 @@ func readMessages(r *bufio.Reader, f func(control.Message)) error {
 		}
 		f(m)
 	}
-}
-
-// sayings logs what a worker writes, and keeps the line that tells why it died.
-type sayings struct {
-	log *slog.Logger
-
-	mu   sync.Mutex
-	rest []byte
-	why  string
-}
-
-func (s *sayings) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rest = append(s.rest, b...)
-	for {
-		line, rest, ok := bytes.Cut(s.rest, []byte("\n"))
-		if !ok {
-			return len(b), nil
-		}
-		text := string(line)
-		s.rest = rest
-		for _, begin := range []string{"panic: ", "fatal error: ", "weir: "} {
-			if strings.HasPrefix(text, begin) && s.why == "" {
-				s.why = text
-			}
-		}
-		s.log.Info("worker says", "line", text)
-	}
-}
-
-func (s *sayings) last() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.why
-}
-
-func cmpFault(why string, err error) string {
-	switch {
-	case why != "":
-		return why
-	case err != nil:
-		return err.Error()
-	}
-	return "it exited by itself"
 }

@@ -1,9 +1,18 @@
 package local
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,6 +21,7 @@ import (
 	"github.com/weirstream/weir/connectors/gen"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/clock"
+	"github.com/weirstream/weir/internal/control"
 	"github.com/weirstream/weir/jobmanager"
 	"github.com/weirstream/weir/jobmanager/fsm"
 	"github.com/weirstream/weir/stream"
@@ -38,11 +48,34 @@ func brokenJob(g *stream.Graph) error {
 	return nil
 }
 
+// parentJob starts a child that outlives it and has its output.
+func parentJob(g *stream.Graph) error {
+	rows := stream.Read(g, "events", gen.Sequence(1_000_000, func(i int64) event { return event{Price: i} }, gen.Rate(1000)))
+	parent := stream.Map(rows, "parent", func(e event) event {
+		if e.Price == 5 {
+			child := exec.Command("sleep", "60")
+			child.Stdout, child.Stderr = os.Stdout, os.Stderr
+			if err := child.Start(); err != nil {
+				os.Exit(8)
+			}
+			if err := os.WriteFile(os.Getenv("WEIR_TEST_BORN"), nil, 0o644); err != nil {
+				os.Exit(9)
+			}
+		}
+		return e
+	})
+	stream.Write(parent, "totals", delta.Table("gold/totals"))
+	return nil
+}
+
 // The test binary is the executable of a static pack when it is called as one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && strings.HasPrefix(os.Args[1], "weir-") {
-		if os.Getenv("WEIR_TEST_JOB") == "broken" {
+		switch os.Getenv("WEIR_TEST_JOB") {
+		case "broken":
 			Main(brokenJob)
+		case "parent":
+			Main(parentJob)
 		}
 		Main(workedJob)
 	}
@@ -52,7 +85,7 @@ func TestMain(m *testing.M) {
 func startWorked(t *testing.T) (*Cluster, string) {
 	t.Helper()
 	dir := t.TempDir()
-	c, err := Start(t.Context(), Options{Dir: dir, Log: testLog(t), Jobs: map[string]Build{"worked": workedJob, "broken": brokenJob}})
+	c, err := Start(t.Context(), Options{Dir: dir, Log: testLog(t), Jobs: map[string]Build{"worked": workedJob, "broken": brokenJob, "parent": parentJob}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +133,16 @@ func TestWorkerIsKilled(t *testing.T) {
 	if p := c.procs.of(id); p != nil {
 		t.Error("a worker is left")
 	}
+	noFolders(t, dir)
+}
+
+// noFolders checks that no worker's local state is left.
+func noFolders(t *testing.T, dir string) {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(dir, "workers", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("local state of workers is left: %v %v", left, err)
+	}
 }
 
 // of returns the process of a job, nil without one.
@@ -128,5 +171,158 @@ func TestWorkerEnds(t *testing.T) {
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// The death of a worker is noticed though a child of its job lives on and holds its
+// output open.
+func TestWorkerDiesBeforeItsChild(t *testing.T) {
+	born := filepath.Join(t.TempDir(), "born")
+	t.Setenv("WEIR_TEST_JOB", "parent")
+	t.Setenv("WEIR_TEST_BORN", born)
+	c, dir := startWorked(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	id, err := c.Run(ctx, RunRequest{Pack: "parent", Options: fsm.Options{MaxRestarts: -1, Checkpoint: checkpoint.Options{Interval: 50 * time.Millisecond}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := 0 // of the worker and its child
+	defer func() {
+		if group != 0 {
+			syscall.Kill(-group, syscall.SIGKILL)
+		}
+	}()
+	var last jobmanager.Info
+	for !last.Phase.Terminal() {
+		if err := clock.Sleep(ctx, clock.Wall(), 10*time.Millisecond); err != nil {
+			t.Fatalf("%s is %s (%s): %v", id, last.Phase, last.Reason, err)
+		}
+		last = c.Jobs.Jobs()[0]
+		p := c.procs.of(id)
+		if _, err := os.Stat(born); err == nil && group == 0 && p != nil {
+			group = p.cmd.Process.Pid
+			if err := p.cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if group == 0 || last.Phase != fsm.Failed || !strings.Contains(last.Reason, "the worker process ended: signal: killed") {
+		t.Errorf("phase %s, reason %q", last.Phase, last.Reason)
+	}
+	if err := syscall.Kill(-group, 0); err != nil {
+		t.Errorf("the child is gone, so nothing was tested: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	noFolders(t, dir)
+}
+
+// heard is a link that keeps what it is sent.
+type heard struct{ got chan control.Message }
+
+func (h heard) Send(m control.Message) { h.got <- m }
+
+// While one job's executable is looked for, messages of others pass, and its own
+// keep their order.
+func TestSendDoesNotWait(t *testing.T) {
+	for _, fault := range []error{nil, errors.New("no such pack")} {
+		here, up, found := heard{make(chan control.Message, 9)}, heard{make(chan control.Message, 9)}, make(chan struct{})
+		w := &workers{here: here, up: up, log: slog.New(slog.DiscardHandler), byJob: map[dataflow.JobID]*worker{}, starter: newStarter(),
+			exe: func(string) (string, error) { <-found; return "", fault }}
+		slow, other := control.To{Job: "slow", Attempt: 1}, control.To{Job: "other", Attempt: 1}
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			w.Send(control.Deploy{To: slow})
+			w.Send(control.Cancel{To: slow})
+			w.Send(control.Start{To: other})
+		}()
+		select {
+		case <-sent:
+		case <-time.After(10 * time.Second):
+			t.Fatal("a message waits for the executable of another job")
+		}
+		if m := <-here.got; m != (control.Start{To: other}) {
+			t.Errorf("got %#v first", m)
+		}
+		close(found)
+		if fault == nil {
+			if d, ok := (<-here.got).(control.Deploy); !ok || d.To != slow {
+				t.Errorf("got %#v, want the Deploy", d)
+			}
+		} else if f, ok := (<-up.got).(control.Failed); !ok || f.To != slow || f.Reason != fault.Error() {
+			t.Errorf("got %#v, want Failed", f)
+		}
+		if m := <-here.got; m != (control.Cancel{To: slow}) {
+			t.Errorf("got %#v, want the Cancel", m)
+		}
+		w.Close()
+	}
+}
+
+// A process that is to die with its parent outlives the thread that asked for it.
+func TestStarterOutlivesThreads(t *testing.T) {
+	s := newStarter()
+	defer s.close()
+	cmd := exec.Command("cat")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	started := make(chan error, 1)
+	var thread int
+	go func() {
+		runtime.LockOSThread() // and never unlocks: the thread ends with the goroutine
+		thread = syscall.Gettid()
+		started <- s.start(cmd)
+	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", thread)); err != nil || thread == os.Getpid() {
+			break // the main thread never ends
+		}
+		if err := clock.Sleep(t.Context(), clock.Wall(), time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = io.WriteString(in, "alive")
+	if err := errors.Join(err, in.Close(), cmd.Wait()); err != nil || out.String() != "alive" {
+		t.Errorf("the process says %q: %v", out.String(), err)
+	}
+}
+
+func TestSayings(t *testing.T) {
+	var logged bytes.Buffer
+	s := &sayings{log: slog.New(slog.NewTextHandler(&logged, nil))}
+	say := func(text string) {
+		t.Helper()
+		if n, err := io.WriteString(s, text); n != len(text) || err != nil {
+			t.Fatalf("Write: %d, %v", n, err)
+		}
+	}
+	say("weir: a hiccup, long ago\nall is well\n\npan")
+	say("ic: at last\ngoroutine 1\n")
+	if s.last() != "panic: at last" {
+		t.Errorf("last is %q", s.last())
+	}
+	for range 64 {
+		say(strings.Repeat("x", 10_000))
+		if len(s.rest) > maxSaying {
+			t.Fatalf("%d bytes are kept of a line", len(s.rest))
+		}
+	}
+	say("y\nweir: after it\n")
+	if n := strings.Count(logged.String(), "x"); n < maxSaying || n > maxSaying+100 {
+		t.Errorf("%d bytes of a long line are logged", n)
+	}
+	if s.last() != "weir: after it" {
+		t.Errorf("last is %q", s.last())
 	}
 }
