@@ -118,6 +118,15 @@ func (m *Manager) Jobs() []Info {
 	return out
 }
 
+// Packs returns the checksums of the packs that jobs name, also jobs that are over.
+func (m *Manager) Packs() map[string]bool {
+	out := map[string]bool{}
+	for _, j := range m.machine.jobs() {
+		out[j.PackHash] = true
+	}
+	return out
+}
+
 // Job returns one job by id, or the newest of a pipeline of that name.
 func (m *Manager) Job(id string) (Info, error) {
 	if j := m.machine.job(dataflow.JobID(id)); j != nil {

@@ -114,6 +114,9 @@ func Start(ctx context.Context, opts Options) (c *Cluster, err error) {
 	var tm control.Link = c.procs
 	down.to.Store(&tm)
 	up.to.Store(&jm)
+	if err := prunePacks(opts.Dir, c.Jobs.Packs()); err != nil {
+		opts.Log.Warn("packs that no job names stay", "error", err)
+	}
 	c.Jobs.Resume()
 	return c, nil
 }

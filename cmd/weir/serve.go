@@ -35,7 +35,8 @@ func (d *dev) serve() (stop func(), err error) {
 	}, nil
 }
 
-// runner opens packs for the REST API.
+// runner opens packs for the REST API. An upload lasts until it is run once, taken
+// or refused; the next start removes those that never were.
 type runner struct {
 	cluster *local.Cluster
 	dir     string
@@ -45,7 +46,7 @@ func (r runner) Upload(_ context.Context, body io.Reader) (path string, err erro
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return "", err
 	}
-	f, err := os.CreateTemp(r.dir, "upload-*.wj")
+	f, err := os.CreateTemp(r.dir, local.UploadPattern)
 	if err != nil {
 		return "", err
 	}
@@ -56,6 +57,9 @@ func (r runner) Upload(_ context.Context, body io.Reader) (path string, err erro
 }
 
 func (r runner) Run(ctx context.Context, q rest.RunRequest) (dataflow.JobID, error) {
+	if ours, _ := filepath.Match(local.UploadPattern, filepath.Base(q.Pack)); ours && filepath.Dir(q.Pack) == filepath.Clean(r.dir) {
+		defer os.Remove(q.Pack) // the cluster keeps a copy under the pack's checksum
+	}
 	return r.cluster.Run(ctx, local.RunRequest{Pack: q.Pack, Name: q.Name, Params: q.Params, Parallelism: q.Parallelism,
 		KeyGroups: q.KeyGroups, Options: q.Options, Restore: q.Restore, SkipState: q.SkipState})
 }
