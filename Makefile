@@ -57,7 +57,7 @@ fuzz: tools ## every fuzz target for FUZZTIME (default 10s) each (7 min; what fa
 sim: tools ## 20,000 seeds of the tier-1 simulation (5 min)
 	WEIR_SIM_SEEDS=20000 $(GO) test -timeout 90m -run 'Simulation' -v ./internal/minicluster/...
 
-faults: tools ## 100 kills of the Weir process, judged by delta-rs, DuckDB and a read_committed consumer (20 min)
+faults: tools ## 100 kills of the Weir process, judged by delta-rs, DuckDB and a read_committed consumer (25 min)
 	deploy/real/py.sh
 	WEIR_NO_SKIP=1 WEIR_FAULTS=full $(GO) test -timeout 120m -count=1 -v ./internal/faults/...
 
