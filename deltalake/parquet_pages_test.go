@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/parquet-go/parquet-go"
 )
 
 func pagesSchema() *Schema {
@@ -432,4 +434,74 @@ func pagesMeta(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf(`{"metaData":{"id":"x","format":{"provider":"parquet","options":{}},"schemaString":%q,"partitionColumns":[],"configuration":{}}}`, text)
+}
+
+// Another reader finds the pages of our files where the index says, and their values
+// within its bounds.
+func TestPageIndexByParquetGo(t *testing.T) {
+	store := NewMemoryStore(nil)
+	writePages(t, store, "f", rand.New(rand.NewPCG(21, 22)), 3000)
+	data, err := store.Get(context.Background(), "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := parquet.OpenFile(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	several, bounded := 0, 0
+	for _, g := range f.RowGroups() {
+		for _, c := range g.ColumnChunks() {
+			compare := c.Type().Compare
+			if c.Type().Kind() == parquet.FixedLenByteArray { // a decimal, which has a sign
+				compare = func(a, b parquet.Value) int {
+					x, y := bytes.Clone(a.ByteArray()), bytes.Clone(b.ByteArray())
+					x[0], y[0] = x[0]^0x80, y[0]^0x80
+					return bytes.Compare(x, y)
+				}
+			}
+			where, err := c.OffsetIndex()
+			if err != nil {
+				t.Fatal(err)
+			}
+			what, err := c.ColumnIndex()
+			if err != nil {
+				what = nil // a page of booleans or with NaN has no bounds
+			}
+			pages := c.Pages()
+			row := int64(0)
+			for i := range where.NumPages() {
+				p, err := pages.ReadPage()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if where.FirstRowIndex(i) != row {
+					t.Fatalf("page %d of column %d begins with row %d, not %d", i, c.Column(), row, where.FirstRowIndex(i))
+				}
+				row += p.NumRows()
+				if what == nil {
+					continue
+				}
+				if what.NullCount(i) != p.NumNulls() || what.NullPage(i) != (p.NumNulls() == p.NumValues()) {
+					t.Fatalf("page %d of column %d has %d nulls, not %d", i, c.Column(), p.NumNulls(), what.NullCount(i))
+				}
+				values := make([]parquet.Value, p.NumValues())
+				n, _ := p.Values().ReadValues(values) // io.EOF at the end
+				for _, v := range values[:n] {
+					if !v.IsNull() && (compare(v, what.MinValue(i)) < 0 || compare(v, what.MaxValue(i)) > 0) {
+						t.Fatalf("page %d of column %d: %v is not within %v and %v", i, c.Column(), v, what.MinValue(i), what.MaxValue(i))
+					}
+				}
+				bounded++
+			}
+			if row != g.NumRows() {
+				t.Fatalf("column %d has %d rows in its pages, not %d", c.Column(), row, g.NumRows())
+			}
+			several += where.NumPages() - 1
+			pages.Close()
+		}
+	}
+	if several < 50 || bounded < 50 {
+		t.Errorf("%d more pages than chunks, %d with bounds", several, bounded)
+	}
 }
