@@ -81,14 +81,14 @@ func TestCancelKeepsWhatWasResumed(t *testing.T) {
 		}
 		b.hooked(nil)
 		id = b.submit(b.submission())
-		i := b.until(id, time.Minute, "it goes on", func(i Info) bool { return latest(i) > i.After && i.Epochs[len(i.Epochs)-1].Finished })
+		b.until(id, time.Minute, "it goes on", func(i Info) bool { return latest(i) > i.After && i.Epochs[len(i.Epochs)-1].Finished })
 		if got := b.commitsOf(id); len(got) < 3 || !slices.Equal(got[:3], left) {
 			t.Errorf("epochs %v were committed, want %v first", got, left)
 		}
 		if err := b.Cancel(ctx, id); err != nil {
 			t.Fatal(err)
 		}
-		if i = b.phase(id, time.Minute, fsm.Canceled); latest(i) > i.After {
+		if i := b.phase(id, time.Minute, fsm.Canceled); latest(i) > i.After {
 			t.Errorf("epochs %v are left, those after %d were the job's own", epochsOf(i), i.After)
 		}
 	})
