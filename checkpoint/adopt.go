@@ -17,8 +17,8 @@ type Copying struct{ Done, Objects int }
 // Adopt copies every object that m, which ref names, holds under another owner's
 // prefix to that of epoch e of pipeline p, and publishes a manifest there that names
 // the copies alone: what becomes of m no longer matters. Prepared output is left out,
-// for its owner commits it: what a cluster that is gone had not committed by then is
-// lost, of which the job manager warns. It may be called again, and then copies again; progress is
+// for its owner commits it: the job manager refuses what a cluster that is gone is not
+// known to have committed, unless that is allowed to be lost. It may be called again, and then copies again; progress is
 // told before each object and at the end.
 func (o Objects) Adopt(ctx context.Context, m *Manifest, ref Ref, p dataflow.Pipeline, e dataflow.Epoch, progress func(Copying)) (Ref, *Manifest, error) {
 	own := *m

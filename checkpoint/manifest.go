@@ -92,6 +92,11 @@ func MarkerKey(p dataflow.Pipeline, e dataflow.Epoch) string {
 	return objstore.JoinKey(EpochDir(p, e), "complete")
 }
 
+// FinishedKey returns where it is told that all output of an epoch is committed.
+func FinishedKey(p dataflow.Pipeline, e dataflow.Epoch) string {
+	return objstore.JoinKey(EpochDir(p, e), "finished")
+}
+
 // DataKey returns where a worker puts the rows of all its parts of an epoch.
 func DataKey(p dataflow.Pipeline, e dataflow.Epoch, a dataflow.Attempt, worker string) string {
 	return objstore.JoinKey(EpochDir(p, e), fmt.Sprintf("%s-%d.data", worker, a))

@@ -76,6 +76,27 @@ func (o Objects) Mark(ctx context.Context, p dataflow.Pipeline, ref Ref) error {
 	return nil
 }
 
+// MarkFinished tells clusters that have not the log of this one that all output of
+// an epoch is committed. It may be called again.
+func (o Objects) MarkFinished(ctx context.Context, p dataflow.Pipeline, ref Ref) error {
+	if err := o.putOnce(ctx, FinishedKey(p, ref.Epoch), []byte(ref.Hash)); err != nil {
+		return fmt.Errorf("checkpoint: mark epoch %d finished: %w", ref.Epoch, err)
+	}
+	return nil
+}
+
+// Finished reports whether MarkFinished was called for what ref names.
+func (o Objects) Finished(ctx context.Context, p dataflow.Pipeline, ref Ref) (bool, error) {
+	got, err := objstore.ReadAll(ctx, o.Store, FinishedKey(p, ref.Epoch))
+	if errors.Is(err, objstore.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("checkpoint: whether epoch %d is finished: %w", ref.Epoch, err)
+	}
+	return string(got) == ref.Hash, nil
+}
+
 // putOnce puts b at key, or finds that the same bytes are already there.
 func (o Objects) putOnce(ctx context.Context, key string, b []byte) error {
 	var last error

@@ -42,6 +42,7 @@ func Sweep(p dataflow.Pipeline, listed []string, kept []*Manifest, dead func(dat
 		maps.Copy(named, m.Objects())
 		named[ManifestKey(p, m.Epoch)] = true
 		named[MarkerKey(p, m.Epoch)] = true
+		named[FinishedKey(p, m.Epoch)] = true
 	}
 	var out []string
 	for _, key := range listed {

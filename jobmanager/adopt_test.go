@@ -192,3 +192,32 @@ func TestSavepointOfAnotherCluster(t *testing.T) {
 		}
 	})
 }
+
+// A savepoint of a cluster that ended before it committed the savepoint's output is
+// refused by another one, which could not commit it, unless the loss is allowed.
+func TestSavepointWithOutputThatNobodyCommits(t *testing.T) {
+	bubble(t, func(b *bench) {
+		on, filled := true, b.filled()
+		fail := failing(&on)
+		b.node.hook = func(n *node, m control.Message) bool { return filled(n, m) || fail(n, m) }
+		id := b.submit(b.submission())
+		b.until(id, 10*time.Second, "it runs", func(i Info) bool { return i.Phase == fsm.Running })
+		ref, err := b.Checkpoint(context.Background(), id, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		b.replica = NewReplica()
+		b.log = &memLog{replica: b.replica, term: 1}
+		b.Manager, on = nil, false
+		b.lead()
+		s := b.submission()
+		s.Restore = ref.Key
+		_, err = b.Submit(context.Background(), s)
+		if err == nil || !strings.Contains(err.Error(), `"out"`) || !strings.Contains(err.Error(), "--allow-lost-output") {
+			t.Errorf("Submit: %v, want a refusal that names the sink and the flag", err)
+		}
+		s.LoseOutput = true
+		b.phase(b.submit(s), 10*time.Second, fsm.Running)
+	})
+}

@@ -30,10 +30,7 @@ func (d *driver) act(e checkpoint.Effect) {
 	case checkpoint.Commit:
 		d.m.down.Send(control.Commit{To: d.to(), Epoch: e.Epoch, Sink: e.Sink, Handles: e.Handles})
 	case checkpoint.RecordFinished:
-		d.beside(func() func() {
-			r := d.m.append(d.ctx, fsm.Command{Finish: &fsm.FinishEpoch{Pipeline: d.job.Pipeline, Epoch: e.Epoch}})
-			return d.back(checkpoint.FinishRecorded{Epoch: e.Epoch, Err: r.Err})
-		})
+		d.finish(e)
 	case checkpoint.NotifyFinished:
 		d.m.down.Send(control.Finished{To: d.to(), Epoch: e.Epoch})
 		d.retain()
@@ -93,6 +90,29 @@ func (d *driver) complete(e checkpoint.RecordComplete) {
 			d.log.Warn("the epoch is complete, its marker is missing: it can be restored here, but not by its path", "epoch", e.Ref.Epoch, "err", err)
 		}
 		return completed
+	})
+}
+
+// finish appends the entry that ends an epoch, and tells it beside the manifest: a
+// restore by path in another cluster, which has not this log, asks whether all
+// output of the epoch is committed. Periodic epochs do not wait for that.
+func (d *driver) finish(e checkpoint.RecordFinished) {
+	pipeline := d.job.Pipeline
+	d.beside(func() func() {
+		r := d.m.append(d.ctx, fsm.Command{Finish: &fsm.FinishEpoch{Pipeline: pipeline, Epoch: e.Epoch}})
+		recorded := d.back(checkpoint.FinishRecorded{Epoch: e.Epoch, Err: r.Err})
+		ref, ok := d.m.recorded(pipeline, e.Epoch)
+		if r.Err != nil || !ok {
+			return recorded
+		}
+		if ref.Kind == checkpoint.Periodic {
+			d.inbox.Put(recorded)
+			recorded = nil
+		}
+		if err := d.m.objects().MarkFinished(d.ctx, pipeline, ref); err != nil && d.ctx.Err() == nil {
+			d.log.Warn("all output of the epoch is committed, but other clusters are not told: they refuse it", "epoch", e.Epoch, "err", err)
+		}
+		return recorded
 	})
 }
 

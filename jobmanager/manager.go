@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -216,6 +218,7 @@ type Submission struct {
 	Options     fsm.Options
 	Restore     string // object key of a manifest, or "" for the pipeline's newest
 	SkipState   bool   // operators that are gone may lose their state
+	LoseOutput  bool   // of Restore: prepared output that nobody is known to have committed may be lost
 	// CheckStates refuses states that the job's types cannot read; nil: they are
 	// checked when the job is deployed.
 	CheckStates func(old []dataflow.StateInfo) error
@@ -247,6 +250,11 @@ func (m *Manager) Submit(ctx context.Context, s Submission) (dataflow.JobID, err
 	if from != nil {
 		if err := checkRestore(from, &plan, s.SkipState); err != nil {
 			return "", err
+		}
+		if s.Restore != "" && !s.LoseOutput {
+			if err := m.checkOutput(ctx, from, *ref); err != nil {
+				return "", err
+			}
 		}
 		if s.CheckStates != nil {
 			if err := s.CheckStates(from.States); err != nil {
@@ -289,6 +297,41 @@ func (m *Manager) restorePoint(ctx context.Context, s Submission) (*checkpoint.M
 	ref := p.Latest().Ref
 	man, err := m.objects().Load(ctx, ref)
 	return man, &ref, err
+}
+
+// recorded returns what this cluster's log says of an epoch.
+func (m *Manager) recorded(p dataflow.Pipeline, e dataflow.Epoch) (checkpoint.Ref, bool) {
+	if p := m.machine.pipeline(p); p != nil {
+		for _, r := range p.Epochs {
+			if r.Epoch == e {
+				return r.Ref, true
+			}
+		}
+	}
+	return checkpoint.Ref{}, false
+}
+
+// checkOutput refuses an epoch of a cluster that is gone if that may have ended
+// between completing the epoch and committing its output: nobody would commit it
+// any more. What this cluster's log knows is committed by it.
+func (m *Manager) checkOutput(ctx context.Context, man *checkpoint.Manifest, ref checkpoint.Ref) error {
+	if have, ok := m.recorded(man.Pipeline, man.Epoch); ok && have == ref || man.Kind == checkpoint.Adopted {
+		return nil
+	}
+	var sinks []string
+	for _, op := range man.Plan.Graph.Operators {
+		if op.Kind == dataflow.KindSink && op.Connector != nil {
+			sinks = append(sinks, strconv.Quote(string(op.Name)))
+		}
+	}
+	if len(sinks) == 0 {
+		return nil
+	}
+	finished, err := m.objects().Finished(ctx, man.Pipeline, ref)
+	if err != nil || finished {
+		return err
+	}
+	return fmt.Errorf("nothing beside %s says that the output of epoch %d in %s was committed: the cluster that took it may have ended before, and nobody else commits it; restore an older one, or compare the sinks and say --allow-lost-output", ref.Key, man.Epoch, strings.Join(sinks, ", "))
 }
 
 // checkRestore refuses a plan that cannot take over the state of man.

@@ -167,11 +167,12 @@ type RunRequest struct {
 	Options     fsm.Options       `json:"options"`
 	Restore     string            `json:"restore,omitempty"` // object key of a manifest
 	SkipState   bool              `json:"allow_non_restored_state,omitempty"`
+	LoseOutput  bool              `json:"allow_lost_output,omitempty"` // of Restore, where nobody is known to have committed it
 }
 
 // Run submits a job. The pack is copied, so its file may go.
 func (c *Cluster) Run(ctx context.Context, r RunRequest) (dataflow.JobID, error) {
-	s := jobmanager.Submission{Params: r.Params, Parallelism: r.Parallelism, KeyGroups: r.KeyGroups, Options: r.Options, Restore: r.Restore, SkipState: r.SkipState}
+	s := jobmanager.Submission{Params: r.Params, Parallelism: r.Parallelism, KeyGroups: r.KeyGroups, Options: r.Options, Restore: r.Restore, SkipState: r.SkipState, LoseOutput: r.LoseOutput}
 	s.Pack, s.Pipeline = r.Pack, dataflow.Pipeline(cmp.Or(r.Name, r.Pack))
 	if c.opts.Jobs[r.Pack] == nil {
 		m, err := pack.Open(r.Pack)

@@ -155,6 +155,7 @@ func (c *client) runCommand() *cobra.Command {
 	f.IntVarP(&req.Parallelism, "parallelism", "p", 1, "default parallelism of operators")
 	f.IntVar(&req.KeyGroups, "max-parallelism", 0, "key groups, fixed for the pipeline (default 128)")
 	f.StringVar(&req.Restore, "restore", "", "object key of a savepoint's manifest, as weir savepoint printed it")
+	f.BoolVar(&req.LoseOutput, "allow-lost-output", false, "restore an epoch of a cluster that is gone though nothing says that its output was committed")
 	f.BoolVar(&req.SkipState, "allow-non-restored-state", false, "drop the state of operators that are gone")
 	f.StringArrayVar(&params, "param", nil, "KEY=VALUE parameter of the job; may be repeated")
 	f.DurationVar(&interval, "checkpoint-interval", 10*time.Second, "time between checkpoints; negative: only on demand")

@@ -61,5 +61,5 @@ func (r runner) Run(ctx context.Context, q rest.RunRequest) (dataflow.JobID, err
 		defer os.Remove(q.Pack) // the cluster keeps a copy under the pack's checksum
 	}
 	return r.cluster.Run(ctx, local.RunRequest{Pack: q.Pack, Name: q.Name, Params: q.Params, Parallelism: q.Parallelism,
-		KeyGroups: q.KeyGroups, Options: q.Options, Restore: q.Restore, SkipState: q.SkipState})
+		KeyGroups: q.KeyGroups, Options: q.Options, Restore: q.Restore, SkipState: q.SkipState, LoseOutput: q.LoseOutput})
 }

@@ -33,6 +33,7 @@ type RunRequest struct {
 	Options     fsm.Options       `json:"options"`
 	Restore     string            `json:"restore,omitempty"` // object key of a manifest
 	SkipState   bool              `json:"allow_non_restored_state,omitempty"`
+	LoseOutput  bool              `json:"allow_lost_output,omitempty"`
 }
 
 // A Runner opens packs, which the job manager never does.
