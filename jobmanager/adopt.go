@@ -14,7 +14,7 @@ import (
 // cluster and has no copy of it yet. A job never runs on objects that someone else may
 // dispose of.
 func (d *driver) mustAdopt() bool {
-	return d.job.Adopt != 0 && d.m.machine.pipeline(d.job.Pipeline).Completed < d.job.Adopt
+	return d.job.Adopt != 0 && d.m.machine.pipeline(d.pipeline).Completed < d.job.Adopt
 }
 
 // adopt copies what the job starts from under the pipeline's own prefix and records

@@ -30,15 +30,17 @@ const (
 // A driver runs one job: it owns the job's Coordinator and turns its effects into
 // log entries, objects and messages.
 type driver struct {
-	m      *Manager
-	id     dataflow.JobID
-	log    *slog.Logger
-	inbox  *queue.Queue[any]
-	slow   *queue.Queue[func()] // blocking calls, one after the other
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{}
+	m        *Manager
+	id       dataflow.JobID
+	pipeline dataflow.Pipeline
+	log      *slog.Logger
+	inbox    *queue.Queue[any]
+	slow     *queue.Queue[func()] // blocking calls, one after the other
+	ctx      context.Context
+	cancel   context.CancelFunc
+	done     chan struct{}
 
+	// What follows belongs to the goroutine of run; after done it may be read.
 	job       *fsm.Job // as of the last phase change
 	coord     *checkpoint.Coordinator
 	stage     stage
@@ -46,7 +48,7 @@ type driver struct {
 	cancelled time.Time // when Cancel was sent last
 	backoff   time.Duration
 	retryAt   time.Time
-	avoid     map[dataflow.Epoch]bool // corrupt, and allowed to be passed over
+	avoid     map[dataflow.Epoch]bool // corrupt, and allowed to be passed over; replaced, never written
 
 	stopCopy context.CancelFunc // of adopting
 	planned  bool               // the next attempt was asked for: it is no restart
@@ -98,7 +100,7 @@ type (
 )
 
 func newDriver(m *Manager, j *fsm.Job) *driver {
-	d := &driver{m: m, id: j.ID, job: j, log: m.opts.Log.With("job", j.ID, "pipeline", j.Pipeline),
+	d := &driver{m: m, id: j.ID, pipeline: j.Pipeline, job: j, log: m.opts.Log.With("job", j.ID, "pipeline", j.Pipeline),
 		inbox: queue.New[any](), slow: queue.New[func()](), done: make(chan struct{}),
 		coord: checkpoint.NewCoordinator(j.Options.Checkpoint), backoff: backoffMin,
 		avoid: map[dataflow.Epoch]bool{}, waiting: map[string]chan answer{}}
@@ -253,9 +255,9 @@ func (d *driver) deploy() {
 	d.enter(deploying)
 	d.ready, d.planned = false, false
 	d.view.reset()
-	attempt := r.Attempt
+	attempt, avoid := r.Attempt, d.avoid
 	d.beside(func() func() {
-		msg, err := d.restore()
+		msg, err := d.restore(avoid)
 		return func() {
 			switch {
 			case attempt != d.job.Attempt || d.stage != deploying:
@@ -274,10 +276,10 @@ func (d *driver) isReady(msg control.Ready) {
 		return
 	}
 	d.ready = true
-	attempt := d.job.Attempt
+	attempt, avoid := d.job.Attempt, d.avoid
 	d.beside(func() func() {
 		r := d.m.append(d.ctx, fsm.Command{Schemas: &fsm.SetSchemas{Job: d.id, Attempt: attempt, States: msg.States}})
-		unfinished, err := d.unfinished()
+		unfinished, err := d.unfinished(avoid)
 		err = errors.Join(r.Err, err)
 		return func() {
 			if d.stage != deploying || attempt != d.job.Attempt {

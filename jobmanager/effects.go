@@ -54,9 +54,9 @@ func (d *driver) act(e checkpoint.Effect) {
 func (d *driver) back(ev checkpoint.Event) func() { return func() { d.step(ev) } }
 
 func (d *driver) publish(e checkpoint.PublishManifest) {
-	p := d.m.machine.pipeline(d.job.Pipeline)
+	p := d.m.machine.pipeline(d.pipeline)
 	man := &checkpoint.Manifest{
-		Version: checkpoint.ManifestVersion, Pipeline: d.job.Pipeline, Job: d.id, Attempt: e.Attempt, Term: d.m.term,
+		Version: checkpoint.ManifestVersion, Pipeline: d.pipeline, Job: d.id, Attempt: e.Attempt, Term: d.m.term,
 		Epoch: e.Epoch, Kind: e.Kind, TimeMicros: e.Opened.UnixMicro(), Pack: d.job.PackHash, Plan: d.job.Plan, States: p.States, Parts: e.Parts,
 	}
 	d.beside(func() func() {
@@ -70,7 +70,6 @@ func (d *driver) publish(e checkpoint.PublishManifest) {
 // restore by path asks for, is put while the sinks commit, but before a user is
 // told of an epoch that they asked for.
 func (d *driver) complete(e checkpoint.RecordComplete) {
-	pipeline := d.job.Pipeline
 	d.beside(func() func() {
 		failpoint.Hit(failpoint.RaftBefore, failpoint.Int("epoch", int64(e.Ref.Epoch)))
 		r := d.m.append(d.ctx, fsm.Command{Complete: &fsm.CompleteEpoch{Job: d.id, Attempt: e.Attempt, Ref: e.Ref, Bytes: e.Bytes}})
@@ -86,7 +85,7 @@ func (d *driver) complete(e checkpoint.RecordComplete) {
 			d.inbox.Put(completed)
 			completed = nil
 		}
-		if err := d.m.objects().Mark(d.ctx, pipeline, e.Ref); err != nil {
+		if err := d.m.objects().Mark(d.ctx, d.pipeline, e.Ref); err != nil {
 			d.log.Warn("the epoch is complete, its marker is missing: it can be restored here, but not by its path", "epoch", e.Ref.Epoch, "err", err)
 		}
 		return completed
@@ -97,11 +96,10 @@ func (d *driver) complete(e checkpoint.RecordComplete) {
 // restore by path in another cluster, which has not this log, asks whether all
 // output of the epoch is committed. Periodic epochs do not wait for that.
 func (d *driver) finish(e checkpoint.RecordFinished) {
-	pipeline := d.job.Pipeline
 	d.beside(func() func() {
-		r := d.m.append(d.ctx, fsm.Command{Finish: &fsm.FinishEpoch{Pipeline: pipeline, Epoch: e.Epoch}})
+		r := d.m.append(d.ctx, fsm.Command{Finish: &fsm.FinishEpoch{Pipeline: d.pipeline, Epoch: e.Epoch}})
 		recorded := d.back(checkpoint.FinishRecorded{Epoch: e.Epoch, Err: r.Err})
-		ref, ok := d.m.recorded(pipeline, e.Epoch)
+		ref, ok := d.m.recorded(d.pipeline, e.Epoch)
 		if r.Err != nil || !ok {
 			return recorded
 		}
@@ -109,7 +107,7 @@ func (d *driver) finish(e checkpoint.RecordFinished) {
 			d.inbox.Put(recorded)
 			recorded = nil
 		}
-		if err := d.m.objects().MarkFinished(d.ctx, pipeline, ref); err != nil && d.ctx.Err() == nil {
+		if err := d.m.objects().MarkFinished(d.ctx, d.pipeline, ref); err != nil && d.ctx.Err() == nil {
 			d.log.Warn("all output of the epoch is committed, but other clusters are not told: they refuse it", "epoch", e.Epoch, "err", err)
 		}
 		return recorded

@@ -444,7 +444,10 @@ func (m *Manager) ask(ctx context.Context, id dataflow.JobID, make1 func(chan an
 		case a := <-reply:
 			return a.ref, a.err
 		default:
-			return checkpoint.Ref{}, fmt.Errorf("job %s ended before it answered", id)
+			if !d.over {
+				return checkpoint.Ref{}, fmt.Errorf("job %s: its job manager is stopping: ask again when one leads", id)
+			}
+			return checkpoint.Ref{}, fmt.Errorf("job %q ended before it answered: %w", id, ErrNoJob)
 		}
 	case <-ctx.Done():
 		return checkpoint.Ref{}, ctx.Err()

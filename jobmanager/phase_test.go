@@ -11,6 +11,7 @@ import (
 	"github.com/weirstream/weir/checkpoint"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/control"
+	"github.com/weirstream/weir/internal/queue"
 	"github.com/weirstream/weir/jobmanager/fsm"
 )
 
@@ -167,4 +168,19 @@ func TestEnds(t *testing.T) {
 			t.Errorf("cancelling it again: %v", err)
 		}
 	})
+}
+
+// A question that meets a driver on its way out is answered as one that comes after it:
+// a job that is over is no live job, a job manager that stops says so.
+func TestAsksADriverThatLeaves(t *testing.T) {
+	for _, over := range []bool{true, false} {
+		d := &driver{over: over, inbox: queue.New[any](), done: make(chan struct{})}
+		close(d.done)
+		var m Manager
+		m.mu.drivers = map[dataflow.JobID]*driver{"job-1": d}
+		err := m.Cancel(context.Background(), "job-1")
+		if err == nil || errors.Is(err, ErrNoJob) != over {
+			t.Errorf("over %v: %v", over, err)
+		}
+	}
 }

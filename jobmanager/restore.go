@@ -15,13 +15,13 @@ import (
 
 // restore builds the Deploy of the current attempt from the newest complete
 // epoch, or the one the job was submitted with. It runs on the slow goroutine.
-func (d *driver) restore() (control.Deploy, error) {
-	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.job.Pipeline)
+func (d *driver) restore(avoid map[dataflow.Epoch]bool) (control.Deploy, error) {
+	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.pipeline)
 	msg := control.Deploy{
 		To: control.To{Job: d.id, Attempt: j.Attempt}, Pipeline: j.Pipeline, Term: d.m.term, Pack: j.Pack, Params: j.Params,
 		Plan: j.Plan, States: p.States, Subtasks: j.Plan.Subtasks(), LastEpoch: p.Epoch,
 	}
-	ref := restoreRef(j, p, d.avoid)
+	ref := restoreRef(j, p, avoid)
 	if ref == nil {
 		return msg, nil
 	}
@@ -60,15 +60,15 @@ func restoreRef(j *fsm.Job, p *fsm.Pipeline, avoid map[dataflow.Epoch]bool) *che
 // unfinished returns the complete epochs up to the restored one whose output may
 // not all be committed, oldest first, without those that the job was told to leave
 // behind: their output is not in the state that it goes on from. It runs on the slow goroutine.
-func (d *driver) unfinished() ([]checkpoint.Unfinished, error) {
-	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.job.Pipeline)
-	ref := restoreRef(j, p, d.avoid)
+func (d *driver) unfinished(avoid map[dataflow.Epoch]bool) ([]checkpoint.Unfinished, error) {
+	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.pipeline)
+	ref := restoreRef(j, p, avoid)
 	if ref == nil {
 		return nil, nil
 	}
 	var out []checkpoint.Unfinished
 	for _, rec := range p.Epochs {
-		if rec.Finished || rec.Epoch > ref.Epoch || d.avoid[rec.Epoch] || rec.Abandoned || j.Abandons(rec.Epoch) {
+		if rec.Finished || rec.Epoch > ref.Epoch || avoid[rec.Epoch] || rec.Abandoned || j.Abandons(rec.Epoch) {
 			continue
 		}
 		man, err := d.m.objects().Load(d.ctx, rec.Ref)
@@ -86,7 +86,7 @@ func (d *driver) unfinished() ([]checkpoint.Unfinished, error) {
 // cannot lose or double anything: nothing of it was committed, or every sink
 // takes duplicates.
 func (d *driver) passOver() error {
-	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.job.Pipeline)
+	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.pipeline)
 	ref := restoreRef(j, p, d.avoid)
 	if ref == nil {
 		return errors.New("there is no checkpoint to fall back from")

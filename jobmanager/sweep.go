@@ -15,7 +15,7 @@ import (
 // retain gives up completed epochs that retention no longer keeps, and sweeps
 // what they leave behind, now and then.
 func (d *driver) retain() {
-	p := d.m.machine.pipeline(d.job.Pipeline)
+	p := d.m.machine.pipeline(d.pipeline)
 	refs, done := make([]checkpoint.Ref, 0, len(p.Epochs)), map[dataflow.Epoch]bool{}
 	for _, rec := range p.Epochs {
 		refs = append(refs, rec.Ref)
@@ -66,9 +66,9 @@ func (d *driver) startSweep(ctx context.Context, age time.Duration) {
 }
 
 // sweep deletes objects of recorded epochs that no kept manifest names and that
-// were last touched before cut. It runs on the slow goroutine.
+// were last touched before cut. It runs on a goroutine of its own.
 func (d *driver) sweep(ctx context.Context, cut time.Time) error {
-	p := d.m.machine.pipeline(d.job.Pipeline)
+	p := d.m.machine.pipeline(d.pipeline)
 	var kept []*checkpoint.Manifest
 	for _, rec := range p.Epochs {
 		man, err := d.m.objects().Load(ctx, rec.Ref)
@@ -102,7 +102,7 @@ func (d *driver) sweep(ctx context.Context, cut time.Time) error {
 // dropOwn gives up every checkpoint of a cancelled job; savepoints stay, and what it
 // resumed from, for an earlier job made that and its output may not be committed yet.
 func (d *driver) dropOwn() {
-	p := d.m.machine.pipeline(d.job.Pipeline)
+	p := d.m.machine.pipeline(d.pipeline)
 	var gone []dataflow.Epoch
 	for _, rec := range p.Epochs {
 		if rec.Kind != checkpoint.Savepoint && rec.Epoch > d.job.After {
