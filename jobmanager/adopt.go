@@ -10,13 +10,6 @@ import (
 	"github.com/weirstream/weir/jobmanager/fsm"
 )
 
-// mustAdopt reports that the job starts from a savepoint of another pipeline or
-// cluster and has no copy of it yet. A job never runs on objects that someone else may
-// dispose of.
-func (d *driver) mustAdopt() bool {
-	return d.job.Adopt != 0 && d.m.machine.pipeline(d.pipeline).Completed < d.job.Adopt
-}
-
 // adopt copies what the job starts from under the pipeline's own prefix and records
 // the copy as its first checkpoint. The savepoint cannot be disposed of meanwhile.
 func (d *driver) adopt() {

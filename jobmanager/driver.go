@@ -146,7 +146,7 @@ func (d *driver) tick() {
 	case idle:
 		switch {
 		case now.Before(d.retryAt):
-		case d.mustAdopt():
+		case d.m.machine.pipeline(d.pipeline).Adopting(d.job):
 			d.adopt()
 		default:
 			d.deploy()

@@ -285,28 +285,19 @@ func (m *Manager) restorePoint(ctx context.Context, s Submission) (*checkpoint.M
 		}
 		return man, &ref, nil
 	}
-	p := m.machine.pipeline(s.Pipeline)
-	switch {
-	case p == nil || p.Latest() == nil:
-		return nil, nil, nil // afresh; a sink that is ahead refuses
-	case p.Latest().Epoch != p.Completed:
-		return nil, nil, fmt.Errorf("pipeline %q had checkpoints up to epoch %d, the newest kept is %s %d: say --restore %s if that is meant, or start under another --name", s.Pipeline, p.Completed, p.Latest().Kind, p.Latest().Epoch, p.Latest().Key)
-	case p.Latest().Kind == checkpoint.Final:
-		return nil, nil, fmt.Errorf("pipeline %q was drained at epoch %d, all its sources ended: start under another --name, or restore a savepoint with --restore", s.Pipeline, p.Completed)
+	rec, err := m.machine.pipeline(s.Pipeline).Start()
+	if rec == nil || err != nil {
+		return nil, nil, err
 	}
-	ref := p.Latest().Ref
+	ref := rec.Ref
 	man, err := m.objects().Load(ctx, ref)
 	return man, &ref, err
 }
 
 // recorded returns what this cluster's log says of an epoch.
 func (m *Manager) recorded(p dataflow.Pipeline, e dataflow.Epoch) (checkpoint.Ref, bool) {
-	if p := m.machine.pipeline(p); p != nil {
-		for _, r := range p.Epochs {
-			if r.Epoch == e {
-				return r.Ref, true
-			}
-		}
+	if rec := m.machine.pipeline(p).Record(e); rec != nil {
+		return rec.Ref, true
 	}
 	return checkpoint.Ref{}, false
 }

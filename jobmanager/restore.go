@@ -4,13 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 
 	"github.com/weirstream/weir/checkpoint"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/control"
 	"github.com/weirstream/weir/internal/objstore"
-	"github.com/weirstream/weir/jobmanager/fsm"
 )
 
 // restore builds the Deploy of the current attempt from the newest complete
@@ -21,7 +19,7 @@ func (d *driver) restore(avoid map[dataflow.Epoch]bool) (control.Deploy, error) 
 		To: control.To{Job: d.id, Attempt: j.Attempt}, Pipeline: j.Pipeline, Term: d.m.term, Pack: j.Pack, Params: j.Params,
 		Plan: j.Plan, States: p.States, Subtasks: j.Plan.Subtasks(), LastEpoch: p.Epoch,
 	}
-	ref := restoreRef(j, p, avoid)
+	ref := p.RestoreRef(j, avoid)
 	if ref == nil {
 		return msg, nil
 	}
@@ -44,40 +42,18 @@ func retryable(err error) bool {
 	return !errors.Is(err, errRefused) && !errors.As(err, &corrupt)
 }
 
-// restoreRef returns where the next attempt of j starts; nil for a fresh start.
-func restoreRef(j *fsm.Job, p *fsm.Pipeline, avoid map[dataflow.Epoch]bool) *checkpoint.Ref {
-	for _, rec := range slices.Backward(p.Epochs) {
-		if j.Restore != nil && rec.Epoch <= j.After {
-			break // of an earlier job: this one was told to start elsewhere
-		}
-		if !avoid[rec.Epoch] && !rec.Abandoned {
-			return &rec.Ref
-		}
-	}
-	return j.Restore
-}
-
-// unfinished returns the complete epochs up to the restored one whose output may
-// not all be committed, oldest first, without those that the job was told to leave
-// behind: their output is not in the state that it goes on from. It runs on the slow goroutine.
-func (d *driver) unfinished(avoid map[dataflow.Epoch]bool) ([]checkpoint.Unfinished, error) {
+// unfinished returns the epochs that are to be committed before rows flow, with their
+// handles. It runs on the slow goroutine.
+func (d *driver) unfinished(avoid map[dataflow.Epoch]bool) (out []checkpoint.Unfinished, err error) {
 	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.pipeline)
-	ref := restoreRef(j, p, avoid)
-	if ref == nil {
-		return nil, nil
-	}
-	var out []checkpoint.Unfinished
-	for _, rec := range p.Epochs {
-		if rec.Finished || rec.Epoch > ref.Epoch || avoid[rec.Epoch] || rec.Abandoned || j.Abandons(rec.Epoch) {
-			continue
-		}
-		man, err := d.m.objects().Load(d.ctx, rec.Ref)
+	for _, ref := range p.Uncommitted(j, avoid) {
+		man, err := d.m.objects().Load(d.ctx, ref)
 		if err != nil {
 			return nil, err
 		}
 		handles := checkpoint.HandlesOf(man.Parts)
 		maps.DeleteFunc(handles, func(op dataflow.OperatorID, _ []dataflow.CommitHandle) bool { return j.Plan.Graph.Operator(op) == nil })
-		out = append(out, checkpoint.Unfinished{Epoch: rec.Epoch, Handles: handles})
+		out = append(out, checkpoint.Unfinished{Epoch: ref.Epoch, Handles: handles})
 	}
 	return out, nil
 }
@@ -87,13 +63,13 @@ func (d *driver) unfinished(avoid map[dataflow.Epoch]bool) ([]checkpoint.Unfinis
 // takes duplicates.
 func (d *driver) passOver() error {
 	j, p := d.m.machine.job(d.id), d.m.machine.pipeline(d.pipeline)
-	ref := restoreRef(j, p, d.avoid)
+	ref := p.RestoreRef(j, d.avoid)
 	if ref == nil {
 		return errors.New("there is no checkpoint to fall back from")
 	}
 	avoid := maps.Clone(d.avoid)
 	avoid[ref.Epoch] = true
-	to := restoreRef(j, p, avoid)
+	to := p.RestoreRef(j, avoid)
 	if to == nil || to == j.Restore && (j.Adopt != 0 || avoid[to.Epoch]) { // an adopted one is gone, its origin is not ours
 		return fmt.Errorf("there is no checkpoint before epoch %d to fall back to", ref.Epoch)
 	}

@@ -3,11 +3,9 @@ package jobmanager
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/weirstream/weir/checkpoint"
-	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/objstore"
 	"github.com/weirstream/weir/jobmanager/fsm"
 )
@@ -16,22 +14,8 @@ import (
 // what they leave behind, now and then.
 func (d *driver) retain() {
 	p := d.m.machine.pipeline(d.pipeline)
-	refs, done := make([]checkpoint.Ref, 0, len(p.Epochs)), map[dataflow.Epoch]bool{}
-	for _, rec := range p.Epochs {
-		refs = append(refs, rec.Ref)
-		done[rec.Epoch] = rec.Finished
-	}
-	retain := d.job.Options.Retain
-	if retain == 0 {
-		retain = 2
-	}
-	_, drop := checkpoint.Keep(refs, retain, func(e dataflow.Epoch) bool { return done[e] })
-	if len(drop) >= dropAtOnce {
+	if gone := p.Expired(d.job.Options.Retain); len(gone) >= dropAtOnce {
 		d.beside(func() func() {
-			var gone []dataflow.Epoch
-			for _, r := range drop {
-				gone = append(gone, r.Epoch)
-			}
 			d.m.append(d.ctx, fsm.Command{Drop: &fsm.DropEpochs{Pipeline: p.Name, Epochs: gone}})
 			return nil
 		})
@@ -87,7 +71,7 @@ func (d *driver) sweep(ctx context.Context, cut time.Time) error {
 		}
 	}
 	var errs []error
-	for _, key := range checkpoint.Sweep(p.Name, listed, kept, func(e dataflow.Epoch) bool { return p.Recorded(e) && (e < p.Completed || p.Job == "") }) {
+	for _, key := range checkpoint.Sweep(p.Name, listed, kept, p.Dead) {
 		errs = append(errs, d.m.opts.Store.Delete(ctx, key))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -99,17 +83,9 @@ func (d *driver) sweep(ctx context.Context, cut time.Time) error {
 	return nil
 }
 
-// dropOwn gives up every checkpoint of a cancelled job; savepoints stay, and what it
-// resumed from, for an earlier job made that and its output may not be committed yet.
+// dropOwn gives up every checkpoint of a cancelled job.
 func (d *driver) dropOwn() {
-	p := d.m.machine.pipeline(d.pipeline)
-	var gone []dataflow.Epoch
-	for _, rec := range p.Epochs {
-		if rec.Kind != checkpoint.Savepoint && rec.Epoch > d.job.After {
-			gone = append(gone, rec.Epoch)
-		}
-	}
-	if slices.Sort(gone); len(gone) > 0 {
-		d.m.append(d.ctx, fsm.Command{Drop: &fsm.DropEpochs{Pipeline: p.Name, Epochs: gone, All: true}})
+	if gone := d.m.machine.pipeline(d.pipeline).Own(d.job); len(gone) > 0 {
+		d.m.append(d.ctx, fsm.Command{Drop: &fsm.DropEpochs{Pipeline: d.pipeline, Epochs: gone, All: true}})
 	}
 }
