@@ -99,11 +99,11 @@ func (e *ConflictError) Error() string {
 // a cancelled context, it may be: give it an AppID and send it again.
 func (t *Table) Commit(ctx context.Context, c Commit) (*CommitResult, error) {
 	if err := c.validate(); err != nil {
-		return nil, err
+		return nil, &refusal{err}
 	}
 	latest, err := t.fresh(ctx)
 	if err != nil {
-		return nil, err
+		return nil, &refusal{err}
 	}
 	blind := c.Base == nil && len(c.Removes) == 0
 	checked := latest
@@ -115,7 +115,7 @@ func (t *Table) Commit(ctx context.Context, c Commit) (*CommitResult, error) {
 	for attempt := 1; attempt <= t.opts.Attempts; attempt++ {
 		if latest.version > checked.version {
 			if err := t.checkConflicts(ctx, &c, checked.version, latest); err != nil {
-				return nil, err
+				return nil, &refusal{err}
 			}
 			checked = latest
 		}
@@ -126,18 +126,18 @@ func (t *Table) Commit(ctx context.Context, c Commit) (*CommitResult, error) {
 			}
 		}
 		if c.create && latest.version >= 0 {
-			return nil, fmt.Errorf("%w: the table is at version %d", ErrExists, latest.version)
+			return nil, &refusal{fmt.Errorf("%w: the table is at version %d", ErrExists, latest.version)}
 		}
 		if err := t.allowed(&c, latest); err != nil {
-			return nil, err
+			return nil, &refusal{err}
 		}
 		actions, err := t.commitActions(ctx, &c, latest, base, txnID, blind)
 		if err != nil {
-			return nil, err
+			return nil, &refusal{err}
 		}
 		data, err := encodeActions(actions)
 		if err != nil {
-			return nil, err
+			return nil, &refusal{err}
 		}
 		won, err := t.publish(ctx, latest.version+1, data, txnID)
 		if err != nil {
@@ -147,11 +147,11 @@ func (t *Table) Commit(ctx context.Context, c Commit) (*CommitResult, error) {
 			return t.committed(ctx, &c, latest, actions, attempt)
 		}
 		if latest, err = t.advance(ctx, latest); err != nil {
-			return nil, err
+			return nil, &refusal{err}
 		}
 		latest = t.keep(latest, t.opts.Now())
 	}
-	return nil, fmt.Errorf("deltalake: commit lost %d races in a row; give it more Attempts or fewer writers", t.opts.Attempts)
+	return nil, &refusal{fmt.Errorf("deltalake: commit lost %d races in a row; give it more Attempts or fewer writers", t.opts.Attempts)}
 }
 
 func (c *Commit) validate() error {

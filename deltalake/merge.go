@@ -216,7 +216,7 @@ func (mg *merging) run(ctx context.Context) (*Commit, error) {
 	}
 	if mg.meta != nil {
 		if c.Protocol, err = raised(mg.s.spec, mg.meta, mg.s); err != nil {
-			return nil, err
+			return nil, errors.Join(err, mg.t.dropMade(ctx, mg.s, mg.d.adds, mg.d.changes))
 		}
 	}
 	return c, nil

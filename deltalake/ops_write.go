@@ -142,13 +142,18 @@ func (t *Table) drop(ctx context.Context, adds []*AddFile) error {
 // dropAfter drops files after a failed Commit, where it is certain that the
 // commit was not made.
 func (t *Table) dropAfter(ctx context.Context, err error, adds []*AddFile) error {
-	var conflict *ConflictError
-	var unsupported *UnsupportedError
-	var refused *refusal
-	if errors.As(err, &conflict) || errors.As(err, &unsupported) || errors.As(err, &refused) {
+	if certain(err) {
 		return t.drop(ctx, adds)
 	}
 	return nil
+}
+
+// certain tells whether nothing of a Commit that failed so is in the table.
+func certain(err error) bool {
+	var conflict *ConflictError
+	var unsupported *UnsupportedError
+	var refused *refusal
+	return errors.As(err, &conflict) || errors.As(err, &unsupported) || errors.As(err, &refused)
 }
 
 // OverwriteOptions says what an overwrite replaces; everything without it.
@@ -222,16 +227,45 @@ func (t *Table) finish(ctx context.Context, c Commit, spec *FileSpec, meta *Meta
 	if meta != nil && c.Protocol == nil {
 		p, err := raised(spec, meta, s)
 		if err != nil {
-			return nil, errors.Join(err, t.drop(ctx, s.fresh(c.Adds)))
+			return nil, errors.Join(err, t.dropMade(ctx, s, c.Adds, c.Changes))
 		}
 		c.Protocol = p
 	}
 	c.preserves = true
 	r, err := t.Commit(ctx, c)
+	if err != nil && certain(err) {
+		err = errors.Join(err, t.dropMade(ctx, s, c.Adds, c.Changes))
+	}
 	if err != nil {
-		return nil, errors.Join(err, t.dropAfter(ctx, err, s.fresh(c.Adds)))
+		return nil, err
 	}
 	return r, nil
+}
+
+// dropMade deletes what an operation on s made for a commit that was not made: data
+// files, deletion vectors and change files.
+func (t *Table) dropMade(ctx context.Context, s *Snapshot, adds []*AddFile, changes []*ChangeFile) error {
+	errs := []error{t.drop(ctx, s.fresh(adds))}
+	for _, c := range changes {
+		errs = append(errs, t.store.Delete(context.WithoutCancel(ctx), decodePath(c.Path)))
+	}
+	known := map[string]bool{"": true} // vector files that are gone, or of the table
+	for a := range s.files.all() {
+		if d := a.DeletionVector; d != nil && d.StorageType == "u" {
+			if file, err := d.file(); err == nil {
+				known[file] = true
+			}
+		}
+	}
+	for _, a := range adds {
+		if d := a.DeletionVector; d != nil && d.StorageType == "u" {
+			if file, err := d.file(); err == nil && !known[file] {
+				known[file] = true
+				errs = append(errs, t.store.Delete(context.WithoutCancel(ctx), decodePath(file)))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // fresh returns those of adds that are new files; the others, as those with a
@@ -286,7 +320,7 @@ func (t *Table) replaceWhere(ctx context.Context, s *Snapshot, w *written, opts 
 		// A commit with change files describes itself by them alone.
 		ch, err := t.insertChanges(ctx, s, w.adds, opts.WriteOptions)
 		if err != nil {
-			return nil, errors.Join(err, t.drop(ctx, s.fresh(c.Adds)))
+			return nil, errors.Join(err, t.dropMade(ctx, s, c.Adds, c.Changes))
 		}
 		c.Changes = append(c.Changes, ch...)
 	}
