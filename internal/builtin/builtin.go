@@ -34,7 +34,7 @@ func Sources() map[string]spi.SourceDriver {
 // Sinks returns the sink drivers by kind.
 func Sinks() map[string]spi.SinkDriver {
 	return map[string]spi.SinkDriver{
-		kafkadecl.Kind: kafka.Sink{}, deltadecl.Kind: delta.Sink{Store: delta.Objects(Openers())}, filesdecl.Kind: files.Sink{},
+		kafkadecl.Kind: kafka.Sink{Producers: new(kafka.Producers)}, deltadecl.Kind: delta.Sink{Store: delta.Objects(Openers())}, filesdecl.Kind: files.Sink{},
 	}
 }
 

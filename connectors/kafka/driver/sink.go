@@ -26,7 +26,8 @@ import (
 
 // Sink is the spi.SinkDriver of kind "kafka". The zero value is ready to use.
 type Sink struct {
-	Clock clock.Clock // nil: the wall clock
+	Clock     clock.Clock // nil: the wall clock
+	Producers *Producers  // nil: each subtask has a client of its own
 }
 
 func (s Sink) clock() clock.Clock {
@@ -55,11 +56,14 @@ type writer struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	sendCtx context.Context // of records
+
 	unmarked atomic.Bool  // a marker could not be written: no more are tried
 	marks    atomic.Int64 // markers tried
 
 	// Owned by the turn.
 	open     *producer // takes rows; nil until the first row of an epoch
+	giveBack func()    // open's client, where there are no transactions; nil: there are
 	out      *outbox
 	answered chan struct{} // closed when the last Prepare has been answered; nil before the first
 
@@ -96,7 +100,8 @@ func (s Sink) OpenWriter(ctx context.Context, env spi.Env, restored map[int][]by
 		return nil, fmt.Errorf("kafka sink: %w", err)
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
-	if err := w.prepareOpen(ctx, restored); err != nil {
+	w.sendCtx = w.ctx
+	if err := w.prepareOpen(ctx, s.Producers, restored); err != nil {
 		w.cancel()
 		w.raw.Close()
 		return nil, err
@@ -104,7 +109,7 @@ func (s Sink) OpenWriter(ctx context.Context, env spi.Env, restored map[int][]by
 	return w, nil
 }
 
-func (w *writer) prepareOpen(ctx context.Context, restored map[int][]byte) error {
+func (w *writer) prepareOpen(ctx context.Context, producers *Producers, restored map[int][]byte) error {
 	partitions, err := w.partitions(ctx)
 	if err != nil {
 		return err
@@ -114,11 +119,12 @@ func (w *writer) prepareOpen(ctx context.Context, restored map[int][]byte) error
 	}
 	w.out = newOutbox(w.cfg, w.env.Wake, w.lost)
 	if w.cfg.guarantee != exactlyOnce {
-		client, err := w.client("")
+		client, giveBack, err := producers.open(w.env, func() (*kgo.Client, error) { return w.client("") })
 		if err != nil {
 			return err
 		}
-		w.open = &producer{client: client}
+		w.open, w.giveBack = &producer{client: client}, giveBack
+		w.sendCtx = context.Background() // the client fails a whole batch for one cancelled record, and others have rows in it
 		return nil
 	}
 	if err := requireTransactions(ctx, w.clock, w.raw, w.cfg); err != nil {
@@ -372,7 +378,7 @@ func (w *writer) Write(b spi.Batch, from int) (consumed int, err error) {
 			return 0, err
 		}
 	}
-	return w.out.send(w.ctx, w.open.client, &w.enc, b, from)
+	return w.out.send(w.sendCtx, w.open.client, &w.enc, b, from)
 }
 
 func (w *writer) failed() error {
@@ -410,12 +416,14 @@ func (w *writer) explain(err error) error {
 // until the committer ends their transaction, and nothing more is written under
 // its id. Answers come in the order of the epochs, for an epoch that completes
 // must carry the transactions of those that were aborted before it.
-func (w *writer) Prepare(epoch dataflow.Epoch, _ bool, done func(spi.Prepared, error)) {
-	mark := w.out.mark()
-	if w.cfg.guarantee == noGuarantee {
+//
+// Without a guarantee only the last one waits for the brokers.
+func (w *writer) Prepare(epoch dataflow.Epoch, last bool, done func(spi.Prepared, error)) {
+	if w.cfg.guarantee == noGuarantee && !last {
 		done(spi.Prepared{}, w.failed())
 		return
 	}
+	mark := w.out.mark()
 	p := w.open
 	if w.cfg.guarantee == exactlyOnce {
 		w.open = nil
@@ -526,15 +534,31 @@ func (w *writer) release(p *producer) {
 	w.free = slices.Insert(w.free, at, p)
 }
 
+// closeWithin bounds what Close waits for brokers that may be gone.
+const closeWithin = time.Second
+
 // Close drops what was not prepared: its transactions stay open until the next
 // attempt or the time-out aborts them. Prepared ones are left to the committer.
+// Without a guarantee no epoch waits for rows, so Close gives them a second.
 func (w *writer) Close() error {
+	if w.cfg.guarantee == noGuarantee && w.failed() == nil {
+		if mark := w.out.mark(); mark != nil {
+			ctx, cancel := context.WithTimeout(w.ctx, closeWithin)
+			if err := mark.wait(ctx, w.open.client); err != nil {
+				w.env.Log.Info("kafka sink: the last rows were not acknowledged in time", "topic", w.cfg.topic)
+			}
+			cancel()
+		}
+	}
 	w.cancel()
 	w.wg.Wait()
 	w.mu.Lock()
 	all := slices.Concat(w.free, w.busy)
 	w.mu.Unlock()
-	if w.open != nil {
+	if w.giveBack != nil {
+		w.giveBack()
+		w.giveBack, w.open = nil, nil
+	} else if w.open != nil {
 		all = append(all, w.open)
 	}
 	for _, p := range all {
