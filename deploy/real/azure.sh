@@ -11,8 +11,6 @@
 #
 # PORT is 17076 if not given. Each port is a server of its own, with the container
 # weir.
-set -euo pipefail
-
 VERSION=3.37.0
 ACCOUNT=devstoreaccount1
 CONTAINER=weir
@@ -21,31 +19,25 @@ KEY=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KB
 
 cmd=${1:-}
 port=${2:-17076}
-root=$(git -C "$(dirname "${BASH_SOURCE[0]}")" rev-parse --show-toplevel)
-real=$root/.real
+name=azurite
+process=azurite
+# shellcheck source=deploy/real/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 bin=$real/azurite/node_modules/.bin/azurite-blob
-dir=$real/azurite/s-$port
-endpoint=http://127.0.0.1:$port
-
-die() { echo "azure.sh: $*" >&2; exit 1; }
-
-usage() {
-	sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2
-	exit 2
-}
-
-running() { [ -s "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null && grep -q azurite "/proc/$(cat "$dir/pid")/cmdline" 2>/dev/null; }
 
 install() {
 	[ -x "$bin" ] && grep -q "\"version\": \"$VERSION\"" "$real/azurite/node_modules/azurite/package.json" && return
 	command -v npm >/dev/null || die "npm is missing: install Node.js 20 or later"
-	mkdir -p "$real/azurite"
-	exec 9>"$real/azurite.lock"
-	flock 9
-	echo "azure.sh: installing azurite $VERSION" >&2
-	npm install --no-audit --no-fund --silent --prefix "$real/azurite" "azurite@$VERSION" >&2
-	exec 9>&-
+	alone "installing azurite $VERSION" npm install --no-audit --no-fund --silent --prefix "$real/azurite" "azurite@$VERSION"
 }
+
+spawn() {
+	nohup setsid "$bin" --blobHost 127.0.0.1 --blobPort "$port" --location "$dir/data" --skipApiVersionCheck --disableTelemetry --silent \
+		>"$dir/log" 2>&1 8>&- </dev/null &
+	echo $!
+}
+
+ready() { curl -s -o /dev/null "$endpoint/" && container; }
 
 # container makes the container that tests of tables share, by a request signed with
 # the account's key.
@@ -61,52 +53,13 @@ container() {
 	case $status in 201 | 409) ;; *) die "cannot make the container $CONTAINER: status $status" ;; esac
 }
 
-start() {
-	install
-	mkdir -p "$dir/data"
-	exec 8>"$dir/lock"
-	flock 8
-	if ! running; then
-		(exec nohup setsid "$bin" --blobHost 127.0.0.1 --blobPort "$port" --location "$dir/data" --skipApiVersionCheck --disableTelemetry --silent \
-			>"$dir/log" 2>&1 8>&- </dev/null &
-			echo $! >"$dir/pid")
-	fi
-	local i
-	for ((i = 0; i < 600; i++)); do
-		curl -s -o /dev/null "$endpoint/" && { container; echo "$endpoint"; return; }
-		kill -0 "$(cat "$dir/pid")" 2>/dev/null || die "the server died: $(tail -n 5 "$dir/log")"
-		sleep 0.05
-	done
-	die "not ready after 30 s: see $dir/log"
-}
-
-stop() {
-	running || { rm -f "$dir/pid"; return 0; }
-	local i
-	kill "$(cat "$dir/pid")"
-	for ((i = 0; i < 200; i++)); do
-		running || { rm -f "$dir/pid"; return 0; }
-		sleep 0.05
-	done
-	die "process $(cat "$dir/pid") still runs 10 s after SIGTERM"
-}
-
-case "$cmd" in
-install) install ;;
-start) start ;;
-stop) stop ;;
-status) running ;;
-wipe)
-	stop
-	rm -rf "$dir"
-	;;
-env)
+environment() {
 	cat <<-ENV
 		export WEIR_AZURE_ENDPOINT=$endpoint/$ACCOUNT
 		export WEIR_AZURE_CONTAINER=$CONTAINER
 		export AZURE_STORAGE_ACCOUNT=$ACCOUNT
 		export AZURE_STORAGE_KEY=$KEY
 	ENV
-	;;
-*) usage ;;
-esac
+}
+
+serve

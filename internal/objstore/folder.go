@@ -154,7 +154,7 @@ func fileInfo(key string, fi fs.FileInfo) Info {
 
 // Get implements Store.
 func (f *Folder) Get(ctx context.Context, key string) (io.ReadCloser, Info, error) {
-	if err := check(ctx, key); err != nil {
+	if err := Check(ctx, key); err != nil {
 		return nil, Info{}, err
 	}
 	file, info, err := f.open("get", key)
@@ -166,7 +166,7 @@ func (f *Folder) Get(ctx context.Context, key string) (io.ReadCloser, Info, erro
 
 // GetRange implements Store.
 func (f *Folder) GetRange(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	if err := check(ctx, key); err != nil {
+	if err := Check(ctx, key); err != nil {
 		return nil, err
 	}
 	file, info, err := f.open("get", key)
@@ -190,7 +190,7 @@ func (s *section) Close() error { return s.file.Close() }
 
 // Stat implements Store.
 func (f *Folder) Stat(ctx context.Context, key string) (Info, error) {
-	if err := check(ctx, key); err != nil {
+	if err := Check(ctx, key); err != nil {
 		return Info{}, err
 	}
 	fi, err := f.root.Stat(key)
@@ -210,7 +210,7 @@ func (f *Folder) Put(ctx context.Context, key string, body io.Reader, size int64
 
 // PutIfAbsent implements Store.
 func (f *Folder) PutIfAbsent(ctx context.Context, key string, body io.Reader, size int64) error {
-	if err := check(ctx, key); err != nil {
+	if err := Check(ctx, key); err != nil {
 		return err
 	}
 	var err error
@@ -231,7 +231,7 @@ func (f *Folder) PutIfAbsent(ctx context.Context, key string, body io.Reader, si
 
 // Copy implements Store.
 func (f *Folder) Copy(ctx context.Context, dst, src string) error {
-	if err := check(ctx, dst, src); err != nil {
+	if err := Check(ctx, dst, src); err != nil {
 		return err
 	}
 	r, info, err := f.Get(ctx, src)
@@ -245,7 +245,7 @@ func (f *Folder) Copy(ctx context.Context, dst, src string) error {
 // write makes a finished temporary file and hands it to place, which is link or
 // rename.
 func (f *Folder) write(ctx context.Context, key string, body io.Reader, size int64, place func(from, to string) error) error {
-	if err := check(ctx, key); err != nil {
+	if err := Check(ctx, key); err != nil {
 		return err
 	}
 	tmp, err := f.createTemp()
@@ -330,7 +330,7 @@ func (c *contextReader) Read(p []byte) (int, error) {
 
 // Delete implements Store.
 func (f *Folder) Delete(ctx context.Context, key string) error {
-	if err := check(ctx, key); err != nil {
+	if err := Check(ctx, key); err != nil {
 		return err
 	}
 	fi, err := f.root.Lstat(key)

@@ -1,6 +1,7 @@
 package objstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -40,6 +41,17 @@ func CheckKey(key string) error {
 		return fmt.Errorf("objstore: %w %q: %s is reserved for unfinished objects", ErrKey, key, tempDir)
 	}
 	return nil
+}
+
+// Check reports a bad key, or the cause of a context that is done: every driver
+// begins its calls with it.
+func Check(ctx context.Context, keys ...string) error {
+	for _, k := range keys {
+		if err := CheckKey(k); err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
 }
 
 // JoinKey joins segments by '/', leaving out the empty ones.

@@ -33,7 +33,7 @@ type memObject struct {
 func NewMem(now func() time.Time) *Mem { return &Mem{now: now} }
 
 func (m *Mem) lookup(ctx context.Context, op, key string) (memObject, error) {
-	if err := check(ctx, key); err != nil {
+	if err := Check(ctx, key); err != nil {
 		return memObject{}, err
 	}
 	m.mu.Lock()
@@ -43,18 +43,6 @@ func (m *Mem) lookup(ctx context.Context, op, key string) (memObject, error) {
 		return memObject{}, fmt.Errorf("objstore: %s mem:%s: %w", op, key, ErrNotFound)
 	}
 	return o, nil
-}
-
-func check(ctx context.Context, keys ...string) error {
-	for _, k := range keys {
-		if err := CheckKey(k); err != nil {
-			return err
-		}
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return nil
 }
 
 // Get implements Store.
@@ -107,7 +95,7 @@ func (m *Mem) PutIfAbsent(ctx context.Context, key string, body io.Reader, size 
 }
 
 func (m *Mem) write(ctx context.Context, key string, body io.Reader, size int64, ifAbsent bool) error {
-	if err := check(ctx, key); err != nil {
+	if err := Check(ctx, key); err != nil {
 		return err
 	}
 	b, err := io.ReadAll(body)
@@ -146,7 +134,7 @@ func (m *Mem) put(key string, b []byte) {
 
 // Copy implements Store.
 func (m *Mem) Copy(ctx context.Context, dst, src string) error {
-	if err := check(ctx, dst, src); err != nil {
+	if err := Check(ctx, dst, src); err != nil {
 		return err
 	}
 	m.mu.Lock()
@@ -199,7 +187,7 @@ func (m *Mem) Stat(ctx context.Context, key string) (Info, error) {
 
 // Delete implements Store.
 func (m *Mem) Delete(ctx context.Context, key string) error {
-	if err := check(ctx, key); err != nil {
+	if err := Check(ctx, key); err != nil {
 		return err
 	}
 	m.mu.Lock()

@@ -8,13 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -79,81 +77,34 @@ func TestConforms(t *testing.T) {
 
 const testPart = 256 << 10
 
-// Without a prefix the container's root is the store's; its pages join without a gap.
+// Without a prefix the container's root is the store's.
 func TestWholeBucket(t *testing.T) {
 	endpoint := server(t)
-	s := open(t, Options{Container: container(t, endpoint), Endpoint: endpoint})
-	for i := range 1100 { // more than the API's page
-		if err := objstore.PutBytes(t.Context(), s, fmt.Sprintf("k/%04d", i), nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	i := 0
-	for info, err := range objstore.All(t.Context(), s, "", "") {
-		if want := fmt.Sprintf("k/%04d", i); err != nil || info.Key != want {
-			t.Fatalf("object %d is %s, %v; want %s", i, info.Key, err, want)
-		}
-		i++
-	}
-	if i != 1100 {
-		t.Errorf("listed %d objects, want 1100", i)
-	}
+	objstoretest.RunRoot(t, open(t, Options{Container: container(t, endpoint), Endpoint: endpoint}))
 }
 
-// A missing container is an error of its own, not a missing object.
 func TestMissingBucket(t *testing.T) {
-	s := open(t, Options{Container: "weir-no-such-container", Endpoint: server(t), Tries: 1})
-	_, err := s.List(t.Context(), "", "", 0)
-	if err == nil || errors.Is(err, objstore.ErrNotFound) || !strings.Contains(err.Error(), "make the container") {
-		t.Errorf("List = %v, want the cure", err)
-	}
-	for _, n := range []int{0, 20 << 20} {
-		if err := objstore.PutBytes(t.Context(), s, "k", make([]byte, n)); err == nil || objstore.Retryable(err) || !strings.Contains(err.Error(), "make the container") {
-			t.Errorf("Put of %d bytes = %v, want the cure", n, err)
-		}
-	}
+	objstoretest.RunMissing(t, open(t, Options{Container: "weir-no-such-container", Endpoint: server(t), Tries: 1}), "make the container")
 }
 
-// fake answers every request by answer and counts them.
+// fake is a store whose server answers every request by one function.
 type fake struct {
 	*Store
-	requests atomic.Int64
-	mu       sync.Mutex
-	seen     []string // method and comp of each; guarded by mu
+	*objstoretest.Server
 }
 
-type answer func(w http.ResponseWriter, r *http.Request)
-
-func newFake(t *testing.T, do answer) *fake {
+func newFake(t *testing.T, do http.HandlerFunc) *fake {
 	t.Helper()
-	return newFakeWaiting(t, 20*time.Second, do)
+	srv := objstoretest.Serve(t, do)
+	return &fake{openFake(t, srv.URL, 20*time.Second).(*Store), srv}
 }
 
-// newFakeWaiting is newFake with a bound on the wait for answers.
-func newFakeWaiting(t *testing.T, wait time.Duration, do answer) *fake {
+func openFake(t *testing.T, endpoint string, wait time.Duration) objstore.Store {
 	t.Helper()
-	f := &fake{}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f.requests.Add(1)
-		f.mu.Lock()
-		f.seen = append(f.seen, r.Method+" "+r.URL.RawQuery)
-		f.mu.Unlock()
-		do(w, r)
-	}))
-	t.Cleanup(srv.Close)
-	f.Store = open(t, Options{Container: "b", Endpoint: srv.URL, Anonymous: true, Tries: 2, PartBytes: testPart, ResponseTimeout: wait})
-	return f
+	return open(t, Options{Container: "b", Endpoint: endpoint, Anonymous: true, Tries: 2, PartBytes: testPart, ResponseTimeout: wait})
 }
 
-func status(code int, body string) answer {
-	return func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		w.WriteHeader(code)
-		_, _ = io.WriteString(w, body)
-	}
-}
-
-func api(status int, code string) answer {
+func api(status int, code string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("X-Ms-Error-Code", code)
@@ -161,150 +112,33 @@ func api(status int, code string) answer {
 	}
 }
 
-// lost reads the request and closes the connection: the answer is lost.
-func lost(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
-	if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
-		conn.Close()
-	}
+func TestAnswers(t *testing.T) {
+	says := objstoretest.Says
+	objstoretest.RunHTTP(t, objstoretest.HTTP{Open: openFake, WrongSum: map[string]string{"Content-MD5": "AAAAAAAAAAAAAAAAAAAAAA=="}, Answers: []objstoretest.Answer{
+		says("409 that means it exists", api(409, "BlobAlreadyExists"), objstore.ErrExists),
+		says("the same in the body alone", objstoretest.Status(409, "\xef\xbb\xbf<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>BlobAlreadyExists</Code></Error>"), objstore.ErrExists),
+		says("412", api(412, "ConditionNotMet"), objstore.ErrExists),
+		says("412 without a body", objstoretest.Status(412, ""), objstore.ErrExists),
+		says("412 for a lease", api(412, "LeaseIdMissing"), nil),
+		says("409 of a container going away", api(409, "ContainerBeingDeleted"), objstore.ErrRetry),
+		says("409 for good", api(409, "BlobImmutableDueToPolicy"), nil),
+		says("409 of something between", objstoretest.Status(409, ""), objstore.ErrAmbiguous),
+		says("429", objstoretest.Status(429, ""), objstore.ErrRetry),
+		says("503 of the API", api(503, "ServerBusy"), objstore.ErrRetry),
+		says("503 of something between", objstoretest.Status(503, ""), objstore.ErrAmbiguous),
+		says("500", api(500, "InternalError"), objstore.ErrAmbiguous),
+		says("500 that took too long", api(500, "OperationTimedOut"), objstore.ErrAmbiguous),
+		says("504", objstoretest.Status(504, ""), objstore.ErrAmbiguous),
+		says("403", api(403, "AuthenticationFailed"), nil),
+		says("a redirect", objstoretest.Status(307, ""), nil),
+		says("missing container", api(404, "ContainerNotFound"), nil),
+	}})
 }
 
-// silent reads the request and does not answer until the client gives up.
-func silent(_ http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
-	<-r.Context().Done()
-}
-
-func isClass(t *testing.T, err, want error) {
-	t.Helper()
-	if err == nil {
-		t.Fatal("no error")
-	}
-	for _, class := range []error{objstore.ErrExists, objstore.ErrRetry, objstore.ErrAmbiguous, objstore.ErrNotFound} {
-		if errors.Is(err, class) != (class == want) {
-			t.Errorf("%v: is %q = %v", err, class, errors.Is(err, class))
-		}
-	}
-}
-
-// What a server may answer to a put-if-absent, and what the caller hears. Whatever
-// it is, the request is sent once.
-func TestPutIfAbsentAnswers(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		do   answer
-		want error
-	}{
-		{"409 that means it exists", api(409, "BlobAlreadyExists"), objstore.ErrExists},
-		{"the same in the body alone", status(409, "\xef\xbb\xbf<?xml version=\"1.0\" encoding=\"utf-8\"?><Error><Code>BlobAlreadyExists</Code></Error>"), objstore.ErrExists},
-		{"412", api(412, "ConditionNotMet"), objstore.ErrExists},
-		{"412 without a body", status(412, ""), objstore.ErrExists},
-		{"412 for a lease", api(412, "LeaseIdMissing"), nil},
-		{"409 of a container going away", api(409, "ContainerBeingDeleted"), objstore.ErrRetry},
-		{"409 for good", api(409, "BlobImmutableDueToPolicy"), nil},
-		{"409 of something between", status(409, ""), objstore.ErrAmbiguous},
-		{"429", status(429, ""), objstore.ErrRetry},
-		{"503 of the API", api(503, "ServerBusy"), objstore.ErrRetry},
-		{"503 of something between", status(503, ""), objstore.ErrAmbiguous},
-		{"500", api(500, "InternalError"), objstore.ErrAmbiguous},
-		{"500 that took too long", api(500, "OperationTimedOut"), objstore.ErrAmbiguous},
-		{"504", status(504, ""), objstore.ErrAmbiguous},
-		{"lost answer", lost, objstore.ErrAmbiguous},
-		{"no answer", silent, objstore.ErrAmbiguous},
-		{"403", api(403, "AuthenticationFailed"), nil},
-		{"a redirect", status(307, ""), nil},
-		{"missing container", api(404, "ContainerNotFound"), nil},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			wait := 20 * time.Second
-			if tt.name == "no answer" {
-				wait = 300 * time.Millisecond
-			}
-			f := newFakeWaiting(t, wait, tt.do)
-			isClass(t, objstore.PutBytesIfAbsent(t.Context(), f, "k", []byte("x")), tt.want)
-			if n := f.requests.Load(); n != 1 {
-				t.Errorf("%d requests, want one: %q", n, f.seen)
-			}
-		})
-	}
-}
-
-// What may be repeated is: the second answer counts.
 func TestRepeats(t *testing.T) {
-	for _, first := range []answer{api(503, "ServerBusy"), api(500, "InternalError"), lost} {
-		var f *fake
-		f = newFake(t, func(w http.ResponseWriter, r *http.Request) {
-			if f.requests.Load() == 1 {
-				first(w, r)
-				return
-			}
-			status(200, `<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>`)(w, r)
-		})
-		for name, do := range map[string]func() error{
-			"Put":    func() error { return objstore.PutBytes(t.Context(), f, "k", []byte("x")) },
-			"Stat":   func() error { _, err := f.Stat(t.Context(), "k"); return err },
-			"Delete": func() error { return f.Delete(t.Context(), "k") },
-			"List":   func() error { _, err := f.List(t.Context(), "", "", 0); return err },
-			"Get":    func() error { _, err := objstore.ReadAll(t.Context(), f, "k"); return err },
-		} {
-			f.requests.Store(0)
-			if err := do(); err != nil || f.requests.Load() != 2 {
-				t.Errorf("%s: %v after %d requests, want success after 2", name, err, f.requests.Load())
-			}
-		}
-	}
-}
-
-// A put that nobody can reach had no effect; one that was cut off by its context
-// may have had.
-func TestUnreachableAndCancelled(t *testing.T) {
-	s := open(t, Options{Container: "b", Endpoint: "http://127.0.0.1:1", Anonymous: true, Tries: 2})
-	if err := objstore.PutBytesIfAbsent(t.Context(), s, "k", nil); !objstore.Retryable(err) {
-		t.Errorf("PutIfAbsent at a closed port = %v, want ErrRetry", err)
-	}
-	why := errors.New("why")
-	for _, name := range []string{"PutIfAbsent", "Put", "Stat"} {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		f := newFake(t, func(_ http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			cancel(why)
-			<-r.Context().Done()
-		})
-		var err error
-		switch name {
-		case "PutIfAbsent":
-			err = objstore.PutBytesIfAbsent(ctx, f, "k", nil)
-		case "Put":
-			err = objstore.PutBytes(ctx, f, "k", nil)
-		case "Stat":
-			_, err = f.Stat(ctx, "k")
-		}
-		if !errors.Is(err, why) || objstore.Retryable(err) || errors.Is(err, objstore.ErrAmbiguous) != (name != "Stat") {
-			t.Errorf("a cut off %s = %v, want the cause, ambiguous for writes", name, err)
-		}
-	}
-}
-
-// A read that breaks off, or has other bytes than the store says, may be repeated.
-func TestBrokenRead(t *testing.T) {
-	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Length", "100")
-		_, _ = w.Write(make([]byte, 40))
-		panic(http.ErrAbortHandler)
-	})
-	if b, err := objstore.ReadAll(t.Context(), f, "k"); !errors.Is(err, objstore.ErrRetry) {
-		t.Errorf("ReadAll = %d bytes, %v; want ErrRetry", len(b), err)
-	}
-	f = newFake(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-MD5", "AAAAAAAAAAAAAAAAAAAAAA==")
-		_, _ = w.Write([]byte("not that"))
-	})
-	if b, err := objstore.ReadAll(t.Context(), f, "k"); !errors.Is(err, objstore.ErrRetry) {
-		t.Errorf("ReadAll of damaged bytes = %d bytes, %v; want ErrRetry", len(b), err)
-	}
-	if b, err := objstore.ReadRange(t.Context(), f, "k", 3, 2); err == nil {
-		t.Errorf("an ignored range gives %q", b)
-	}
+	open := func(t *testing.T, endpoint string) objstore.Store { return openFake(t, endpoint, 20*time.Second) }
+	objstoretest.RunRepeats(t, open, objstoretest.Status(200, `<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>`),
+		api(503, "ServerBusy"), api(500, "InternalError"), objstoretest.Lost)
 }
 
 // Of an upload in blocks only the last request can leave doubt, and a finished upload
@@ -312,13 +146,13 @@ func TestBrokenRead(t *testing.T) {
 func TestBlocks(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
-		block, list answer
+		block, list http.HandlerFunc
 		want        error
 	}{
-		{"a block is lost", lost, nil, objstore.ErrRetry},
+		{"a block is lost", objstoretest.Lost, nil, objstore.ErrRetry},
 		{"a block gets 500", api(500, "InternalError"), nil, objstore.ErrRetry},
 		{"a block is refused", api(403, "AuthenticationFailed"), nil, nil},
-		{"the list is lost", nil, lost, objstore.ErrAmbiguous},
+		{"the list is lost", nil, objstoretest.Lost, objstore.ErrAmbiguous},
 		{"the list gets 500", nil, api(500, "InternalError"), objstore.ErrAmbiguous},
 		{"the list gets 409", nil, api(409, "BlobAlreadyExists"), objstore.ErrExists},
 		{"our blocks are gone", nil, api(400, "InvalidBlockList"), objstore.ErrRetry},
@@ -335,11 +169,11 @@ func TestBlocks(t *testing.T) {
 					lists.Add(1)
 				}
 				if do == nil {
-					do = status(201, "")
+					do = objstoretest.Status(201, "")
 				}
 				do(w, r)
 			})
-			isClass(t, f.PutIfAbsent(t.Context(), "k", bytes.NewReader(make([]byte, 3*testPart)), 3*testPart), tt.want)
+			objstoretest.WantClass(t, f.PutIfAbsent(t.Context(), "k", bytes.NewReader(make([]byte, 3*testPart)), 3*testPart), tt.want)
 			if lists.Load() > 1 {
 				t.Errorf("%d lists, want at most one", lists.Load())
 			}
@@ -353,7 +187,7 @@ func TestBrokenBody(t *testing.T) {
 		if r.URL.Query().Get("comp") == "blocklist" {
 			t.Error("the blocks were made an object")
 		}
-		status(201, "")(w, r)
+		objstoretest.Status(201, "")(w, r)
 	})
 	broken := errors.New("broken")
 	body := io.MultiReader(bytes.NewReader(make([]byte, 2*testPart)), readerFunc(func([]byte) (int, error) { return 0, broken }))
@@ -424,7 +258,7 @@ func TestListOrder(t *testing.T) {
 	}{{"lists from a name on", true, false}, {"does not", false, false}, {"has folders", false, true}} {
 		f := lister(t, names, tt.startFrom, tt.folders)
 		for _, limit := range []int{0, 1, 3, 7} {
-			f.requests.Store(0)
+			f.Requests.Store(0)
 			var got []string
 			after := ""
 			for {
@@ -444,8 +278,8 @@ func TestListOrder(t *testing.T) {
 				t.Errorf("%s, limit %d: %q, want %q", tt.name, limit, got, names)
 			}
 			if pages := int64(1); limit > 0 && !tt.folders {
-				if pages = int64(len(names)/limit) + 3; f.requests.Load() > pages {
-					t.Errorf("%s, limit %d: %d requests, want at most %d: %q", tt.name, limit, f.requests.Load(), pages, f.seen)
+				if pages = int64(len(names)/limit) + 3; f.Requests.Load() > pages {
+					t.Errorf("%s, limit %d: %d requests, want at most %d: %q", tt.name, limit, f.Requests.Load(), pages, f.Seen())
 				}
 			}
 		}
@@ -517,7 +351,7 @@ func TestSharedAccessSignature(t *testing.T) {
 		if q := r.URL.Query(); q.Get("sig") != "s+c/r" || r.Method == http.MethodGet && q.Get("comp") != "list" || r.Header.Get("Authorization") != "" {
 			t.Errorf("%s %s", r.Method, r.URL)
 		}
-		lost(w, r)
+		objstoretest.Lost(w, r)
 	})
 	o := f.opts
 	o.Anonymous, o.AccountKey, o.SASToken = false, "", "sv=2024-11-04&sig=s%2Bc%2Fr"

@@ -1,12 +1,12 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -144,10 +144,10 @@ func (o *Options) fillAccount(env func(string) string) error {
 	if err := there.fillFrom(env("AZURE_STORAGE_CONNECTION_STRING")); err != nil {
 		return fmt.Errorf("AZURE_STORAGE_CONNECTION_STRING: %w", err)
 	}
-	set(&there.Account, firstOf(env, "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME"))
-	set(&there.AccountKey, firstOf(env, "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY"))
-	set(&there.SASToken, firstOf(env, "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"))
-	set(&there.Endpoint, firstOf(env, "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"))
+	set(&there.Account, cmp.Or(env("AZURE_STORAGE_ACCOUNT"), env("AZURE_STORAGE_ACCOUNT_NAME")))
+	set(&there.AccountKey, cmp.Or(env("AZURE_STORAGE_KEY"), env("AZURE_STORAGE_ACCOUNT_KEY"), env("AZURE_STORAGE_ACCESS_KEY")))
+	set(&there.SASToken, cmp.Or(env("AZURE_STORAGE_SAS_TOKEN"), env("AZURE_STORAGE_SAS_KEY")))
+	set(&there.Endpoint, cmp.Or(env("AZURE_STORAGE_ENDPOINT"), env("AZURE_ENDPOINT")))
 	if o.Account == "" || there.Account == "" || o.Account == there.Account {
 		set(&o.Account, there.Account)
 		set(&o.Endpoint, there.Endpoint)
@@ -213,15 +213,6 @@ func yes(s string) bool {
 	return err == nil && v
 }
 
-func firstOf(env func(string) string, names ...string) string {
-	for _, name := range names {
-		if v := env(name); v != "" {
-			return v
-		}
-	}
-	return ""
-}
-
 // Schemes are the URL schemes that Open takes.
 func Schemes() []string { return []string{"az", "azure", "adl", "abfs", "abfss", "wasb", "wasbs"} }
 
@@ -265,45 +256,14 @@ func parseURL(u *url.URL) (Options, error) {
 		domain = strings.TrimPrefix(strings.TrimPrefix(domain, "dfs."), "blob.")
 		o.Endpoint = "https://" + account + ".blob." + domain
 	}
-	text := map[string]*string{
+	err := objstore.URLOptions{
 		"account": &o.Account, "account_key": &o.AccountKey, "sas_token": &o.SASToken, "connection_string": &o.ConnectionString,
-		"tenant_id": &o.TenantID, "client_id": &o.ClientID, "client_secret": &o.ClientSecret,
-		"endpoint": &o.Endpoint, "api_version": &o.APIVersion,
-	}
-	query := u.Query()
-	names := make([]string, 0, len(query))
-	for name := range query {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		v := query.Get(name)
-		canonical := strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(name), "azure_"), "storage_")
-		if a, ok := aliases[canonical]; ok {
-			canonical = a
-		}
-		var err error
-		switch p := text[canonical]; {
-		case p != nil:
-			*p = v
-		case canonical == "anonymous":
-			o.Anonymous, err = strconv.ParseBool(v)
-		case canonical == "use_emulator":
-			o.UseEmulator, err = strconv.ParseBool(v)
-		case canonical == "part_bytes":
-			o.PartBytes, err = strconv.ParseInt(v, 10, 64)
-		case canonical == "parallel":
-			o.Parallel, err = strconv.Atoi(v)
-		case canonical == "tries":
-			o.Tries, err = strconv.Atoi(v)
-		case canonical == "response_timeout":
-			o.ResponseTimeout, err = time.ParseDuration(v)
-		default:
-			err = errors.New("unknown option: want one of account, account_key, anonymous, api_version, client_id, client_secret, connection_string, endpoint, parallel, part_bytes, response_timeout, sas_token, tenant_id, tries, use_emulator")
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-		}
-	}
-	return o, errors.Join(errs...)
+		"tenant_id": &o.TenantID, "client_id": &o.ClientID, "client_secret": &o.ClientSecret, "anonymous": &o.Anonymous,
+		"endpoint": &o.Endpoint, "use_emulator": &o.UseEmulator, "api_version": &o.APIVersion,
+		"part_bytes": &o.PartBytes, "parallel": &o.Parallel, "tries": &o.Tries, "response_timeout": &o.ResponseTimeout,
+	}.Parse(u.Query(), func(name string) string {
+		name = strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(name), "azure_"), "storage_")
+		return cmp.Or(aliases[name], name)
+	})
+	return o, errors.Join(append(errs, err)...)
 }

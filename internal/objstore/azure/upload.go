@@ -6,13 +6,11 @@ import (
 	"crypto/md5"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-
-	"golang.org/x/sync/errgroup"
+	"sync/atomic"
 
 	"github.com/weirstream/weir/internal/objstore"
 	"github.com/weirstream/weir/internal/objstore/rest"
@@ -35,48 +33,29 @@ func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64,
 	if err := check(ctx, key); err != nil {
 		return err
 	}
-	part := s.opts.PartBytes
-	if size/part >= maxBlocks {
-		part = size/(maxBlocks-1) + 1
-	}
-	c := objstore.NewCutter(body, part, size)
-	first, err := c.Next()
-	if err != nil {
-		return fmt.Errorf("objstore/azure: put %s: %w", s.name(key), err)
-	}
-	if c.Done() {
-		return s.commit(ctx, ifAbsent, rest.Request{
-			Op: "put", Key: key, URL: s.blob(key), Body: [][]byte{first},
-			Header: map[string]string{"X-Ms-Blob-Type": "BlockBlob", "Content-Type": "application/octet-stream", "Content-MD5": digest(first)},
-		})
-	}
-	if ifAbsent { // spares sending a large body for nothing
-		if _, err := s.Stat(ctx, key); err == nil {
-			return fmt.Errorf("objstore/azure: put %s: %w", s.name(key), objstore.ErrExists)
-		} else if !errors.Is(err, objstore.ErrNotFound) {
-			return err
-		}
-	}
-	list, err := s.sendBlocks(ctx, key, c, first)
+	c := objstore.NewCutter("objstore/azure: put "+s.name(key), body, size, s.opts.PartBytes, maxBlocks)
+	first, err := c.First(ctx, s, key, ifAbsent)
 	if err != nil {
 		return err
 	}
-	return s.commit(ctx, ifAbsent, rest.Request{
-		Op: "put", Key: key, URL: s.blob(key) + "?comp=blocklist", Body: [][]byte{list},
-		Header: map[string]string{"Content-Type": "application/xml", "Content-MD5": digest(list), "X-Ms-Blob-Content-Type": "application/octet-stream"},
-	})
-}
-
-// commit sends the request that makes the object, once if it is conditional.
-func (s *Store) commit(ctx context.Context, ifAbsent bool, r rest.Request) (err error) {
-	r.Effect, r.Method = rest.Writing, http.MethodPut
+	r := rest.Request{Op: "put", Key: key, Method: http.MethodPut, URL: s.blob(key), Header: map[string]string{}}
+	if c.Done() {
+		r.Body = [][]byte{first}
+		r.Header["X-Ms-Blob-Type"], r.Header["Content-Type"] = "BlockBlob", "application/octet-stream"
+	} else {
+		list, err := s.sendBlocks(ctx, key, c, first)
+		if err != nil {
+			return err
+		}
+		r.URL += "?comp=blocklist"
+		r.Body = [][]byte{list}
+		r.Header["Content-Type"], r.Header["X-Ms-Blob-Content-Type"] = "application/xml", "application/octet-stream"
+	}
+	r.Header["Content-MD5"] = digest(r.Body[0])
 	if ifAbsent {
 		r.Header["If-None-Match"] = "*"
-		_, err = s.client.Send(ctx, r)
-	} else {
-		_, err = s.client.Repeat(ctx, r)
 	}
-	return err
+	return s.client.Decide(ctx, r, ifAbsent)
 }
 
 // sendBlocks sends first and what c still has, Parallel blocks at a time, and
@@ -84,40 +63,25 @@ func (s *Store) commit(ctx context.Context, ifAbsent bool, r rest.Request) (err 
 // nobody; Azure drops them after a week, or when the key is next written. They
 // cannot be dropped otherwise.
 func (s *Store) sendBlocks(ctx context.Context, key string, c *objstore.Cutter, first []byte) ([]byte, error) {
-	caller := ctx
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(s.opts.Parallel)
 	upload := rand.Text() // two uploads to one key must not mix; all names are equally long
-	list := bytes.NewBufferString(`<?xml version="1.0" encoding="utf-8"?><BlockList>`)
-	n := 0
-	send := func(b []byte) {
-		id := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%s-%05d", upload, n))
-		fmt.Fprintf(list, "<Latest>%s</Latest>", id)
-		n++
-		g.Go(func() error {
-			_, err := s.client.Repeat(ctx, rest.Request{
-				Op: "put", Key: key, Method: http.MethodPut, URL: s.blob(key) + "?" + url.Values{"comp": {"block"}, "blockid": {id}}.Encode(),
-				Body: [][]byte{b}, Header: map[string]string{"Content-MD5": digest(b)},
-			})
-			return err
+	name := func(number int) string {
+		return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, "%s-%05d", upload, number))
+	}
+	var blocks atomic.Int64
+	err := c.Send(ctx, first, s.opts.Parallel, func(ctx context.Context, number int, part []byte) error {
+		blocks.Add(1)
+		_, err := s.client.Repeat(ctx, rest.Request{
+			Op: "put", Key: key, Method: http.MethodPut, URL: s.blob(key) + "?" + url.Values{"comp": {"block"}, "blockid": {name(number)}}.Encode(),
+			Body: [][]byte{part}, Header: map[string]string{"Content-MD5": digest(part)},
 		})
-	}
-	for send(first); !c.Done() && ctx.Err() == nil; {
-		b, err := c.Next()
-		if err == nil && n == maxBlocks {
-			err = fmt.Errorf("over %d blocks of %d bytes: announce the size, or raise part_bytes", maxBlocks, c.Part())
-		}
-		if err != nil {
-			_ = g.Wait() // the body's error is the cause
-			return nil, fmt.Errorf("objstore/azure: put %s: %w", s.name(key), err)
-		}
-		send(b)
-	}
-	if err := g.Wait(); err != nil {
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	if !c.Done() { // the caller's context ended between two blocks
-		return nil, fmt.Errorf("objstore/azure: put %s: %w", s.name(key), context.Cause(caller))
+	list := bytes.NewBufferString(`<?xml version="1.0" encoding="utf-8"?><BlockList>`)
+	for number := range int(blocks.Load()) {
+		fmt.Fprintf(list, "<Latest>%s</Latest>", name(number))
 	}
 	list.WriteString("</BlockList>")
 	return list.Bytes(), nil

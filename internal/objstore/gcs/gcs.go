@@ -66,15 +66,6 @@ func (s *Store) object(key string, query url.Values) string {
 	return s.opts.Endpoint + "/storage/v1/b/" + url.PathEscape(s.opts.Bucket) + "/o/" + url.PathEscape(s.base+key) + "?" + query.Encode()
 }
 
-func check(ctx context.Context, keys ...string) error {
-	for _, k := range keys {
-		if err := objstore.CheckKey(k); err != nil {
-			return err
-		}
-	}
-	return context.Cause(ctx)
-}
-
 // resource is what the API tells of an object.
 type resource struct {
 	Name       string    `json:"name"`
@@ -93,7 +84,7 @@ func (s *Store) info(r resource) objstore.Info {
 // Get implements objstore.Store. The bytes are checked against the object's
 // checksum at its end.
 func (s *Store) Get(ctx context.Context, key string) (io.ReadCloser, objstore.Info, error) {
-	if err := check(ctx, key); err != nil {
+	if err := objstore.Check(ctx, key); err != nil {
 		return nil, objstore.Info{}, err
 	}
 	r := s.media(key)
@@ -137,50 +128,15 @@ func encodeSum(sum uint32) string {
 
 // GetRange implements objstore.Store.
 func (s *Store) GetRange(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	if err := check(ctx, key); err != nil {
+	if err := objstore.Check(ctx, key); err != nil {
 		return nil, err
 	}
-	switch {
-	case offset < 0:
-		return nil, fmt.Errorf("objstore/gcs: get %s: offset %d is below zero", s.name(key), offset)
-	case length == 0: // HTTP has no empty range
-		_, err := s.Stat(ctx, key)
-		return http.NoBody, err
-	case offset == 0 && length < 0:
-		r, _, err := s.Get(ctx, key)
-		return r, err
-	}
-	r := s.media(key)
-	r.Header["Range"] = fmt.Sprintf("bytes=%d-", offset)
-	if length > 0 {
-		r.Header["Range"] += fmt.Sprint(offset + length - 1)
-	}
-	resp, err := s.client.ReOpen(ctx, r)
-	if err != nil {
-		if offset == 0 && errors.Is(err, objstore.ErrRange) { // an empty object
-			return http.NoBody, nil
-		}
-		return nil, err
-	}
-	body := s.client.Reader(ctx, r, resp.Body, nil)
-	if resp.StatusCode == http.StatusPartialContent {
-		return body, nil
-	}
-	if offset == 0 { // the whole object, from a server that may answer so
-		return &limited{io.LimitReader(body, length), body}, nil
-	}
-	body.Close()
-	return nil, fmt.Errorf("objstore/gcs: get %s: the server ignored the range: status %d", s.name(key), resp.StatusCode)
-}
-
-type limited struct {
-	io.Reader
-	io.Closer
+	return s.client.GetRange(ctx, s, s.media(key), offset, length)
 }
 
 // Stat implements objstore.Store.
 func (s *Store) Stat(ctx context.Context, key string) (objstore.Info, error) {
-	if err := check(ctx, key); err != nil {
+	if err := objstore.Check(ctx, key); err != nil {
 		return objstore.Info{}, err
 	}
 	r := rest.Request{Op: "stat", Key: key, Method: http.MethodGet, URL: s.object(key, url.Values{"fields": {fields}})}
@@ -240,7 +196,7 @@ func (s *Store) List(ctx context.Context, prefix, startAfter string, limit int) 
 // Copy implements objstore.Store, on the server, which may want to be asked several
 // times for one large object.
 func (s *Store) Copy(ctx context.Context, dst, src string) error {
-	if err := check(ctx, dst, src); err != nil {
+	if err := objstore.Check(ctx, dst, src); err != nil {
 		return err
 	}
 	token := ""
@@ -274,7 +230,7 @@ func (s *Store) Copy(ctx context.Context, dst, src string) error {
 
 // Delete implements objstore.Store.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	if err := check(ctx, key); err != nil {
+	if err := objstore.Check(ctx, key); err != nil {
 		return err
 	}
 	u, _, _ := strings.Cut(s.object(key, nil), "?")

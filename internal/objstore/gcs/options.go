@@ -1,14 +1,13 @@
 package gcs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -105,7 +104,7 @@ func (o *Options) fillCredentials(env func(string) string) error {
 		return errors.New("give credentials or credentials_json, not both")
 	}
 	if o.CredentialsFile == "" && o.CredentialsJSON == "" && !o.Anonymous {
-		o.CredentialsFile = firstOf(env, "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH")
+		o.CredentialsFile = cmp.Or(env("GOOGLE_SERVICE_ACCOUNT"), env("GOOGLE_SERVICE_ACCOUNT_PATH"))
 		if o.CredentialsFile == "" {
 			o.CredentialsJSON = env("GOOGLE_SERVICE_ACCOUNT_KEY")
 		}
@@ -134,15 +133,6 @@ func (o *Options) fillCredentials(env func(string) string) error {
 	return nil
 }
 
-func firstOf(env func(string) string, names ...string) string {
-	for _, name := range names {
-		if v := env(name); v != "" {
-			return v
-		}
-	}
-	return ""
-}
-
 // Open opens the bucket that u names: gs://bucket/prefix with any of the options
 //
 //	endpoint anonymous credentials credentials_json part_bytes tries response_timeout
@@ -167,41 +157,12 @@ var aliases = map[string]string{
 
 func parseURL(u *url.URL) (Options, error) {
 	o := Options{Bucket: u.Host, Prefix: u.Path}
-	query := u.Query()
-	names := make([]string, 0, len(query))
-	for name := range query {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	var errs []error
-	for _, name := range names {
-		v := query.Get(name)
-		canonical := strings.TrimPrefix(strings.ToLower(name), "google_")
-		if a, ok := aliases[canonical]; ok {
-			canonical = a
-		}
-		var err error
-		switch canonical {
-		case "endpoint":
-			o.Endpoint = v
-		case "anonymous":
-			o.Anonymous, err = strconv.ParseBool(v)
-		case "credentials":
-			o.CredentialsFile = v
-		case "credentials_json":
-			o.CredentialsJSON = v
-		case "part_bytes":
-			o.PartBytes, err = strconv.ParseInt(v, 10, 64)
-		case "tries":
-			o.Tries, err = strconv.Atoi(v)
-		case "response_timeout":
-			o.ResponseTimeout, err = time.ParseDuration(v)
-		default:
-			err = errors.New("unknown option: want one of anonymous, credentials, credentials_json, endpoint, part_bytes, response_timeout, tries")
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-		}
-	}
-	return o, errors.Join(errs...)
+	err := objstore.URLOptions{
+		"endpoint": &o.Endpoint, "anonymous": &o.Anonymous, "credentials": &o.CredentialsFile, "credentials_json": &o.CredentialsJSON,
+		"part_bytes": &o.PartBytes, "tries": &o.Tries, "response_timeout": &o.ResponseTimeout,
+	}.Parse(u.Query(), func(name string) string {
+		name = strings.TrimPrefix(strings.ToLower(name), "google_")
+		return cmp.Or(aliases[name], name)
+	})
+	return o, err
 }

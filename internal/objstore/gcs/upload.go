@@ -30,13 +30,13 @@ func (s *Store) PutIfAbsent(ctx context.Context, key string, body io.Reader, siz
 }
 
 func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64, ifAbsent bool) error {
-	if err := check(ctx, key); err != nil {
+	if err := objstore.Check(ctx, key); err != nil {
 		return err
 	}
-	c := objstore.NewCutter(body, s.opts.PartBytes, size)
-	first, err := c.Next()
+	c := objstore.NewCutter("objstore/gcs: put "+s.name(key), body, size, s.opts.PartBytes, 0)
+	first, err := c.First(ctx, s, key, ifAbsent)
 	if err != nil {
-		return fmt.Errorf("objstore/gcs: put %s: %w", s.name(key), err)
+		return err
 	}
 	query := url.Values{"name": {s.base + key}, "fields": {"generation"}}
 	if ifAbsent {
@@ -44,13 +44,6 @@ func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64,
 	}
 	if c.Done() {
 		return s.putWhole(ctx, key, first, query, ifAbsent)
-	}
-	if ifAbsent { // spares sending a large body for nothing
-		if _, err := s.Stat(ctx, key); err == nil {
-			return fmt.Errorf("objstore/gcs: put %s: %w", s.name(key), objstore.ErrExists)
-		} else if !errors.Is(err, objstore.ErrNotFound) {
-			return err
-		}
 	}
 	return s.putParts(ctx, key, c, first, query)
 }
@@ -65,18 +58,11 @@ func (s *Store) putWhole(ctx context.Context, key string, b []byte, query url.Va
 	mark := rand.Text() // 130 random bits: no body has it
 	head := fmt.Sprintf("--%[1]s\r\nContent-Type: application/json\r\n\r\n{\"crc32c\":%[2]q}\r\n--%[1]s\r\nContent-Type: application/octet-stream\r\n\r\n",
 		mark, encodeSum(crc32.Checksum(b, castagnoli)))
-	r := rest.Request{
-		Op: "put", Key: key, Effect: rest.Writing, Method: http.MethodPost, URL: s.uploadURL(query),
+	return bucketMissing(s.client.Decide(ctx, rest.Request{
+		Op: "put", Key: key, Method: http.MethodPost, URL: s.uploadURL(query),
 		Header: map[string]string{"Content-Type": "multipart/related; boundary=" + mark},
 		Body:   [][]byte{[]byte(head), b, []byte("\r\n--" + mark + "--\r\n")},
-	}
-	var err error
-	if ifAbsent {
-		_, err = s.client.Send(ctx, r)
-	} else {
-		_, err = s.client.Repeat(ctx, r)
-	}
-	return bucketMissing(err)
+	}, ifAbsent))
 }
 
 // putParts writes the object by a resumable upload, whose URL the server gives and
@@ -104,7 +90,7 @@ func (s *Store) putParts(ctx context.Context, key string, c *objstore.Cutter, fi
 			return err
 		}
 		if part, err = c.Next(); err != nil {
-			return fmt.Errorf("objstore/gcs: put %s: %w", s.name(key), err)
+			return err
 		}
 	}
 }

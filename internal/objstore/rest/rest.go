@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -205,6 +206,66 @@ func (c *Client) pause() (b objstore.Backoff) {
 func (c *Client) Repeat(ctx context.Context, r Request) (a *Answer, err error) {
 	err = c.Again(ctx, func() (e error) { a, e = c.Send(ctx, r); return e })
 	return a, err
+}
+
+// Decide sends a write that makes an object: once if it must be told from another's
+// object, else like Repeat.
+func (c *Client) Decide(ctx context.Context, r Request, once bool) error {
+	r.Effect = Writing
+	send := c.Repeat
+	if once {
+		send = c.Send
+	}
+	_, err := send(ctx, r)
+	return err
+}
+
+// GetRange is objstore.Store's GetRange for the bytes that r asks for whole. S
+// answers what HTTP has no range for: no bytes, and all.
+func (c *Client) GetRange(ctx context.Context, s objstore.Store, r Request, offset, length int64) (io.ReadCloser, error) {
+	switch {
+	case offset < 0:
+		return nil, fmt.Errorf("%s: get %s: offset %d is below zero", c.Label, c.Name(r.Key), offset)
+	case length == 0:
+		_, err := s.Stat(ctx, r.Key)
+		return http.NoBody, err
+	case offset == 0 && length < 0:
+		all, _, err := s.Get(ctx, r.Key)
+		return all, err
+	}
+	span := fmt.Sprintf("bytes=%d-", offset)
+	if length > 0 {
+		span += fmt.Sprint(offset + length - 1)
+	}
+	r.Header = maps.Clone(r.Header)
+	if r.Header == nil {
+		r.Header = map[string]string{}
+	}
+	r.Header["Range"] = span
+	resp, err := c.ReOpen(ctx, r)
+	if err != nil {
+		if offset == 0 && errors.Is(err, objstore.ErrRange) { // an empty object
+			return http.NoBody, nil
+		}
+		return nil, err
+	}
+	body := c.Reader(ctx, r, resp.Body, nil)
+	switch {
+	case resp.ContentLength == 0 && offset > 0: // Azurite's answer at the very end, where others say 416
+		body.Close()
+		return nil, c.fail(ctx, r, Verdict{Class: objstore.ErrRange}, errors.New("no byte is there"))
+	case resp.StatusCode == http.StatusPartialContent:
+		return body, nil
+	case offset == 0: // the whole object, from a server that may answer so
+		return &limited{io.LimitReader(body, length), body}, nil
+	}
+	body.Close()
+	return nil, fmt.Errorf("%s: get %s: the server ignored the range: status %d", c.Label, c.Name(r.Key), resp.StatusCode)
+}
+
+type limited struct {
+	io.Reader
+	io.Closer
 }
 
 // ReOpen is Open, repeated like Repeat.

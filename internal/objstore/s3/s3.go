@@ -21,8 +21,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -126,43 +124,12 @@ func Open(ctx context.Context, u *url.URL) (objstore.Store, error) {
 
 func parseURL(u *url.URL) (Options, error) {
 	o := Options{Bucket: u.Host, Prefix: u.Path}
-	text := map[string]*string{
-		"endpoint": &o.Endpoint, "region": &o.Region,
+	err := objstore.URLOptions{
+		"endpoint": &o.Endpoint, "region": &o.Region, "path_style": &o.PathStyle,
 		"access_key": &o.AccessKey, "secret_key": &o.SecretKey, "session_token": &o.SessionToken,
-	}
-	query := u.Query()
-	names := make([]string, 0, len(query))
-	for name := range query {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	var errs []error
-	for _, name := range names {
-		v := query.Get(name)
-		var err error
-		switch p := text[name]; {
-		case p != nil:
-			*p = v
-		case name == "path_style":
-			var b bool
-			b, err = strconv.ParseBool(v)
-			o.PathStyle = &b
-		case name == "part_bytes":
-			o.PartBytes, err = strconv.ParseInt(v, 10, 64)
-		case name == "parallel":
-			o.Parallel, err = strconv.Atoi(v)
-		case name == "tries":
-			o.Tries, err = strconv.Atoi(v)
-		case name == "response_timeout":
-			o.ResponseTimeout, err = time.ParseDuration(v)
-		default:
-			err = errors.New("unknown option: want one of access_key, endpoint, parallel, part_bytes, path_style, region, response_timeout, secret_key, session_token, tries")
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-		}
-	}
-	return o, errors.Join(errs...)
+		"part_bytes": &o.PartBytes, "parallel": &o.Parallel, "tries": &o.Tries, "response_timeout": &o.ResponseTimeout,
+	}.Parse(u.Query(), nil)
+	return o, err
 }
 
 // A Store keeps objects in one bucket, below one prefix.
@@ -218,21 +185,9 @@ func New(ctx context.Context, opts Options) (*Store, error) {
 // once keeps the SDK from repeating a request whose repetition would lie.
 func once(o *s3.Options) { o.RetryMaxAttempts = 1 }
 
-func (s *Store) check(ctx context.Context, keys ...string) error {
-	for _, k := range keys {
-		if err := objstore.CheckKey(k); err != nil {
-			return err
-		}
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return nil
-}
-
 // Get implements objstore.Store.
 func (s *Store) Get(ctx context.Context, key string) (io.ReadCloser, objstore.Info, error) {
-	if err := s.check(ctx, key); err != nil {
+	if err := objstore.Check(ctx, key); err != nil {
 		return nil, objstore.Info{}, err
 	}
 	out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.opts.Bucket, Key: aws.String(s.base + key)})
@@ -245,7 +200,7 @@ func (s *Store) Get(ctx context.Context, key string) (io.ReadCloser, objstore.In
 
 // GetRange implements objstore.Store.
 func (s *Store) GetRange(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	if err := s.check(ctx, key); err != nil {
+	if err := objstore.Check(ctx, key); err != nil {
 		return nil, err
 	}
 	if offset < 0 {
@@ -305,7 +260,7 @@ func (b *body) Close() error { return b.r.Close() }
 
 // Stat implements objstore.Store.
 func (s *Store) Stat(ctx context.Context, key string) (objstore.Info, error) {
-	if err := s.check(ctx, key); err != nil {
+	if err := objstore.Check(ctx, key); err != nil {
 		return objstore.Info{}, err
 	}
 	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.opts.Bucket, Key: aws.String(s.base + key)})
@@ -356,7 +311,7 @@ func (s *Store) List(ctx context.Context, prefix, startAfter string, limit int) 
 
 // Delete implements objstore.Store.
 func (s *Store) Delete(ctx context.Context, key string) error {
-	if err := s.check(ctx, key); err != nil {
+	if err := objstore.Check(ctx, key); err != nil {
 		return err
 	}
 	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.opts.Bucket, Key: aws.String(s.base + key)})

@@ -2,12 +2,15 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -31,27 +34,16 @@ func (s *Store) PutIfAbsent(ctx context.Context, key string, body io.Reader, siz
 }
 
 func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64, ifAbsent bool) error {
-	if err := s.check(ctx, key); err != nil {
+	if err := objstore.Check(ctx, key); err != nil {
 		return err
 	}
-	part := s.opts.PartBytes
-	if size/part >= maxParts {
-		part = size/(maxParts-1) + 1
-	}
-	c := objstore.NewCutter(body, part, size)
-	first, err := c.Next()
+	c := objstore.NewCutter("objstore/s3: put "+s.name(key), body, size, s.opts.PartBytes, maxParts)
+	first, err := c.First(ctx, s, key, ifAbsent)
 	if err != nil {
-		return fmt.Errorf("objstore/s3: put %s: %w", s.name(key), err)
+		return err
 	}
 	if c.Done() {
 		return s.putWhole(ctx, key, first, ifAbsent)
-	}
-	if ifAbsent { // spares sending a large body for nothing
-		if _, err := s.Stat(ctx, key); err == nil {
-			return fmt.Errorf("objstore/s3: put %s: %w", s.name(key), objstore.ErrExists)
-		} else if !errors.Is(err, objstore.ErrNotFound) {
-			return err
-		}
 	}
 	return s.inParts(ctx, "put", key, ifAbsent, types.ChecksumAlgorithmCrc32, func(ctx context.Context, upload *string) ([]types.CompletedPart, error) {
 		return s.sendParts(ctx, key, upload, c, first)
@@ -126,54 +118,30 @@ func (s *Store) complete(ctx context.Context, op, key string, in *s3.CompleteMul
 
 // sendParts sends first and what c still has, Parallel parts at a time.
 func (s *Store) sendParts(ctx context.Context, key string, upload *string, c *objstore.Cutter, first []byte) ([]types.CompletedPart, error) {
-	caller := ctx
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(s.opts.Parallel)
-	var parts []*types.CompletedPart
-	send := func(b []byte) {
-		n := int32(len(parts) + 1)
-		p := &types.CompletedPart{PartNumber: &n}
-		parts = append(parts, p)
-		g.Go(func() error {
-			out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{
-				Bucket: &s.opts.Bucket, Key: aws.String(s.base + key), UploadId: upload, PartNumber: &n,
-				Body: bytes.NewReader(b), ContentLength: aws.Int64(int64(len(b))),
-			})
-			if err != nil {
-				return s.fail(ctx, reading, "put", key, err)
-			}
-			p.ETag, p.ChecksumCRC32 = out.ETag, out.ChecksumCRC32
-			return nil
+	var mu sync.Mutex
+	var parts []types.CompletedPart
+	err := c.Send(ctx, first, s.opts.Parallel, func(ctx context.Context, number int, part []byte) error {
+		n := int32(number + 1)
+		out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{
+			Bucket: &s.opts.Bucket, Key: aws.String(s.base + key), UploadId: upload, PartNumber: &n,
+			Body: bytes.NewReader(part), ContentLength: aws.Int64(int64(len(part))),
 		})
-	}
-	for send(first); !c.Done() && ctx.Err() == nil; {
-		b, err := c.Next()
-		if err == nil && len(parts) == maxParts {
-			err = fmt.Errorf("over %d parts of %d bytes: announce the size, or raise part_bytes", maxParts, c.Part())
-		}
 		if err != nil {
-			_ = g.Wait() // the body's error is the cause
-			return nil, fmt.Errorf("objstore/s3: put %s: %w", s.name(key), err)
+			return s.fail(ctx, reading, "put", key, err)
 		}
-		send(b)
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	if !c.Done() { // the caller's context ended between two parts
-		return nil, fmt.Errorf("objstore/s3: put %s: %w", s.name(key), context.Cause(caller))
-	}
-	done := make([]types.CompletedPart, len(parts))
-	for i, p := range parts {
-		done[i] = *p
-	}
-	return done, nil
+		mu.Lock()
+		defer mu.Unlock()
+		parts = append(parts, types.CompletedPart{PartNumber: &n, ETag: out.ETag, ChecksumCRC32: out.ChecksumCRC32})
+		return nil
+	})
+	slices.SortFunc(parts, func(a, b types.CompletedPart) int { return cmp.Compare(*a.PartNumber, *b.PartNumber) })
+	return parts, err
 }
 
 // Copy implements objstore.Store, on the server. An object over S3's limit of 5 GiB
 // is copied in parts.
 func (s *Store) Copy(ctx context.Context, dst, src string) error {
-	if err := s.check(ctx, dst, src); err != nil {
+	if err := objstore.Check(ctx, dst, src); err != nil {
 		return err
 	}
 	info, err := s.Stat(ctx, src)
