@@ -24,11 +24,11 @@ type Attempt struct {
 	ctx     context.Context // done when the attempt is stopped
 	cancel  context.CancelFunc
 	work    sync.WaitGroup // background work
-	watch   clock.Timer
 
 	mu struct {
 		sync.Mutex
-		stopped bool // background work is refused
+		watch   clock.Timer // of the watchdog
+		stopped bool        // background work is refused
 	}
 
 	stopped chan struct{} // closed when all is closed
@@ -65,7 +65,9 @@ func (r *Runtime) NewAttempt(o Options) (*Attempt, error) {
 		props := actor.PropsFromProducer(func() actor.Actor { return d }, actor.WithMailbox(func() actor.Mailbox { return d.box }))
 		d.pid = r.system.Root.Spawn(props)
 	}
-	a.watch = r.clock.AfterFunc(watchEvery, a.watchdog)
+	a.mu.Lock()
+	a.mu.watch = r.clock.AfterFunc(watchEvery, a.watchdog)
+	a.mu.Unlock()
 	for _, d := range a.drivers {
 		a.background(d.open)
 	}
@@ -175,10 +177,10 @@ func (a *Attempt) Stop(ctx context.Context) error {
 	a.mu.Lock()
 	first := !a.mu.stopped
 	a.mu.stopped = true
+	a.mu.watch.Stop()
 	a.mu.Unlock()
 	if first {
 		a.cancel()
-		a.watch.Stop()
 		for _, d := range a.drivers {
 			d.box.close()
 		}
@@ -197,11 +199,11 @@ func (a *Attempt) Stop(ctx context.Context) error {
 func (a *Attempt) shutdown() {
 	defer close(a.stopped)
 	for _, d := range a.drivers {
-		d.mu.Lock() // the message in progress is the last: the mailbox is closed
+		d.mu.Lock() // the message in progress is the last
 		if d.timer != nil {
 			d.timer.Stop()
 		}
-		d.running = false
+		d.running, d.over = false, true
 		d.mu.Unlock()
 	}
 	a.work.Wait()
@@ -262,7 +264,7 @@ func (a *Attempt) watchdog() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.mu.stopped {
-		a.watch.Reset(watchEvery)
+		a.mu.watch.Reset(watchEvery)
 	}
 }
 

@@ -50,6 +50,7 @@ type driver struct {
 	m       *subtask.Machine
 	with    resources
 	dead    error
+	over    bool // the attempt was stopped: mail that is still on its way comes to nothing
 	running bool
 	peers   []peer // by output channel
 	froms   []peer // by input channel: where credit goes
@@ -97,7 +98,7 @@ func (d *driver) Receive(c actor.Context) {
 func (d *driver) handle(msg message) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.dead != nil {
+	if d.dead != nil || d.over {
 		return
 	}
 	defer func() {

@@ -358,9 +358,9 @@ func (w *writer) take() error {
 	w.open = p
 	w.out.first, p.marker = nil, nil
 	if w.cfg.markers && !w.unmarked.Load() {
-		p.marker = newMarker()
-		w.out.first = p.marker.begin
-		w.wg.Go(func() { w.mark(p.id, p.client, p.marker) })
+		m, id, client := newMarker(), p.id, p.client // the producer is the turn's
+		p.marker, w.out.first = m, m.begin
+		w.wg.Go(func() { w.mark(id, client, m) })
 	}
 	return nil
 }
