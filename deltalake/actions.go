@@ -358,13 +358,25 @@ func texts(m map[string]*text) map[string]string {
 	return out
 }
 
-// parseSchema reads the schema of the metadata.
+// parseSchema reads the schema of the metadata. Delta's own metadata of a table that
+// was never given columns has no schema.
 func (m *Metadata) parseSchema() (*Schema, error) {
 	var s Schema
+	if m.SchemaString == "" {
+		return &s, nil
+	}
 	if err := json.Unmarshal([]byte(m.SchemaString), &s); err != nil {
 		return nil, fmt.Errorf("deltalake: the table's schema cannot be read: %w", err)
 	}
 	return &s, nil
+}
+
+// schemaJSON is the schema as the log has it.
+func (m *Metadata) schemaJSON() json.RawMessage {
+	if m.SchemaString == "" {
+		return json.RawMessage(`{"type":"struct","fields":[]}`)
+	}
+	return json.RawMessage(m.SchemaString)
 }
 
 // clone returns a copy that can be changed.

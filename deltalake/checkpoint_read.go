@@ -22,9 +22,6 @@ func (t *Table) readCheckpoint(ctx context.Context, s *Snapshot, files []logFile
 			return err
 		}
 	}
-	if s.protocol == nil || s.metadata == nil {
-		return fmt.Errorf("deltalake: the checkpoint of version %d lacks its protocol or metadata", files[0].version)
-	}
 	return nil
 }
 
@@ -47,8 +44,12 @@ func (t *Table) readJSONCheckpoint(ctx context.Context, s *Snapshot, f *logFile)
 	return nil
 }
 
-// sidecarPath is where a sidecar is; names without a folder are below _sidecars.
+// sidecarPath is where a sidecar is. All are in the table's own folder of sidecars,
+// whether the checkpoint names them alone, by a path in the table or absolutely.
 func sidecarPath(name string) string {
+	if i := strings.LastIndex(name, "/"+sidecarDir); i >= 0 {
+		name = name[i+1:]
+	}
 	if name = decodePath(name); !strings.Contains(name, "/") {
 		return sidecarDir + name
 	}

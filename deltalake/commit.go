@@ -187,6 +187,15 @@ func (t *Table) allowed(c *Commit, s *Snapshot) error {
 	if err := protocol.checkRowTracking(meta); err != nil {
 		return err
 	}
+	if c.Metadata != nil {
+		spec, err := NewFileSpec(meta)
+		if err == nil {
+			err = spec.holdsData()
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if protocol.hasWriter("clustering") && len(meta.PartitionColumns) > 0 {
 		return errors.New("deltalake: a table with partition columns cannot have the feature clustering")
 	}

@@ -1,6 +1,7 @@
 package deltalake
 
 import (
+	"encoding/hex"
 	"fmt"
 	"math"
 	"strconv"
@@ -200,6 +201,24 @@ func (p *exprParser) compare(depth int) (*Expr, error) {
 				e = binary2("<=>", e, r)
 			}
 			continue
+		case p.word("is", "distinct", "from"):
+			var r *Expr
+			if r, err = p.sum(depth + 1); err == nil {
+				e = &Expr{op: "not", args: []*Expr{binary2("<=>", e, r)}}
+			}
+			continue
+		case p.word("is", "true"):
+			e = isTruth(e, true)
+			continue
+		case p.word("is", "false"):
+			e = isTruth(e, false)
+			continue
+		case p.word("is", "not", "true"):
+			e = &Expr{op: "not", args: []*Expr{isTruth(e, true)}}
+			continue
+		case p.word("is", "not", "false"):
+			e = &Expr{op: "not", args: []*Expr{isTruth(e, false)}}
+			continue
 		case p.word("not", "in"), p.word("not", "between"), p.word("not", "like"):
 			negate = true
 			p.pos--
@@ -223,6 +242,11 @@ func (p *exprParser) compare(depth int) (*Expr, error) {
 		}
 	}
 	return e, err
+}
+
+// isTruth is e IS TRUE, or e IS FALSE: never null.
+func isTruth(e *Expr, is bool) *Expr {
+	return binary2("<=>", e, &Expr{op: "lit", val: boolValue(is)})
 }
 
 func (p *exprParser) in(e *Expr, depth int) (*Expr, error) {
@@ -389,6 +413,13 @@ func (p *exprParser) keyword(w string, depth int) (*Expr, error) {
 		return lit(boolValue(w == "true"))
 	case w == "null":
 		return lit(value{})
+	case w == "x" && str:
+		raw, err := hex.DecodeString(p.toks[p.pos].text)
+		if err != nil {
+			return nil, p.fail("X'%s' is not binary in hexadecimal digits", p.toks[p.pos].text)
+		}
+		p.pos++
+		return lit(textValue(string(raw)))
 	case w == "date" && str:
 		d, err := parseDate(p.toks[p.pos].text)
 		if err != nil {

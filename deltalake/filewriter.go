@@ -35,6 +35,13 @@ func NewFileSpec(m *Metadata) (*FileSpec, error) {
 	if err != nil {
 		return nil, err
 	}
+	seen := make(map[string]bool, len(schema.Fields))
+	for i := range schema.Fields {
+		if name := schema.Fields[i].Name; seen[name] {
+			return nil, fmt.Errorf("deltalake: the table's schema has column %q twice", name)
+		}
+		seen[schema.Fields[i].Name] = true
+	}
 	s := &FileSpec{schema: schema, data: schema.Without(m.PartitionColumns), indexed: 32, meta: m}
 	for _, name := range m.PartitionColumns {
 		i := schema.Index(name)
@@ -46,11 +53,13 @@ func NewFileSpec(m *Metadata) (*FileSpec, error) {
 		}
 		s.partition = append(s.partition, schema.Fields[i])
 	}
-	if len(s.data.Fields) == 0 {
-		return nil, errors.New("deltalake: every column is a partition column; at least one must hold data")
+	switch mode := m.Configuration["delta.columnMapping.mode"]; mode {
+	case "", "none":
+	case "name", "id":
+		s.mapped = true
+	default:
+		return nil, fmt.Errorf("deltalake: the table has delta.columnMapping.mode = %q, which is not one of none, name, id", mode)
 	}
-	mode := m.Configuration["delta.columnMapping.mode"]
-	s.mapped = mode == "name" || mode == "id"
 	if v := m.Configuration["delta.dataSkippingNumIndexedCols"]; v != "" {
 		if s.indexed, err = strconv.Atoi(v); err != nil {
 			return nil, fmt.Errorf("deltalake: property delta.dataSkippingNumIndexedCols = %q is not a number", v)
@@ -62,6 +71,18 @@ func NewFileSpec(m *Metadata) (*FileSpec, error) {
 		}
 	}
 	return s, nil
+}
+
+// holdsData refuses to write tables whose files would have no column. They can be
+// read: others may have made them, and given them columns later.
+func (s *FileSpec) holdsData() error {
+	if len(s.schema.Fields) == 0 {
+		return errors.New("deltalake: the table has no columns")
+	}
+	if len(s.data.Fields) == 0 {
+		return errors.New("deltalake: every column is a partition column; at least one must hold data")
+	}
+	return nil
 }
 
 // Schema returns the table's columns.
@@ -148,6 +169,9 @@ func newFileWriter(ctx context.Context, store Store, spec *FileSpec, partition m
 		return nil, err
 	}
 	w := &FileWriter{ctx: ctx, store: store, spec: spec, opts: opts, values: map[string]*string{}}
+	if err := spec.holdsData(); err != nil {
+		return nil, err
+	}
 	if w.rules, err = spec.constraints(); err != nil {
 		return nil, err
 	}

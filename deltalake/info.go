@@ -33,7 +33,7 @@ func (s *Snapshot) Info() *Info {
 	i := &Info{
 		Version: s.version, ID: s.metadata.ID, Name: s.metadata.Name, Protocol: [2]int{s.protocol.MinReaderVersion, s.protocol.MinWriterVersion},
 		Files: s.NumFiles(), Bytes: s.bytes, PartitionColumns: append([]string{}, s.metadata.PartitionColumns...),
-		Properties: s.metadata.Configuration, Txns: s.Txns(), Schema: json.RawMessage(s.metadata.SchemaString), Timestamp: s.Timestamp().UnixMilli(),
+		Properties: s.metadata.Configuration, Txns: s.Txns(), Schema: s.metadata.schemaJSON(), Timestamp: s.Timestamp().UnixMilli(),
 	}
 	i.ClusterBy = s.ClusteringColumns()
 	i.Features.Reader, i.Features.Writer = []string{}, []string{}

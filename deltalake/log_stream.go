@@ -28,6 +28,7 @@ func openStream(ctx context.Context, store Store, version int64, opts TableOptio
 	err = t.withSegment(ctx, version, func(seg *segment) ([]logFile, error) {
 		l = &logStream{t: t, head: t.emptySnapshot(seg.version), base: seg.checkpoint, late: newReconciled()}
 		for i := range l.base {
+			l.head.base = l.base[i].version
 			if err := l.readHead(ctx, &l.base[i]); err != nil {
 				return l.base, err
 			}

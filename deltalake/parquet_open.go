@@ -265,7 +265,7 @@ func (p *planner) plan(t *Type, node *pqCol, name string) (*colPlan, error) {
 			cp.list = node
 		case len(node.nodes) == 1 && node.nodes[0].rep == 2:
 			cp.list = node.nodes[0]
-			if elem = cp.list; elem.leaf < 0 && len(elem.nodes) == 1 && elem.name != "array" && elem.name != node.name+"_tuple" {
+			if elem = cp.list; elem.wraps(node, t.Elem) {
 				elem = elem.nodes[0]
 			}
 		default:
@@ -301,6 +301,16 @@ func (p *planner) plan(t *Type, node *pqCol, name string) (*colPlan, error) {
 		cp.first = cp.leafSlot
 	}
 	return cp, nil
+}
+
+// wraps tells whether c, the repeated field of a list, only wraps the elements. Old
+// writers left the wrapper out: then c is the element, which shows by its name, or
+// because what is in it could be no element of the table's type.
+func (c *pqCol) wraps(list *pqCol, elem *Type) bool {
+	if c.leaf >= 0 || len(c.nodes) != 1 || c.name == "array" || c.name == list.name+"_tuple" {
+		return false
+	}
+	return elem.Kind != KindStruct || c.nodes[0].leaf < 0
 }
 
 // convertible tells whether values of a leaf can be read as type t.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 )
 
 // groupReader yields the rows of one row group in batches of dense columns.
@@ -20,6 +21,9 @@ func planFile(f *pqFile, fields []Field, spec *FileSpec) (*planner, []*colPlan, 
 	p := &planner{slots: map[int]int{}}
 	if spec != nil {
 		p.mapped, p.byID = spec.mapped, spec.meta.Configuration["delta.columnMapping.mode"] == "id"
+	}
+	if p.byID && len(f.root.nodes) > 0 && !slices.ContainsFunc(f.root.nodes, func(n *pqCol) bool { return n.hasID }) {
+		return nil, nil, fmt.Errorf("deltalake: the table maps columns by id, but no column of the data file has one (%s)", f.path)
 	}
 	var plans []*colPlan
 	for i := range fields {

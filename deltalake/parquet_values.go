@@ -161,11 +161,12 @@ func decodeInts(v *Vector, c *pqCol, enc int, src []byte, n int) error {
 }
 
 func toDecimal(d Decimal, c *pqCol, t *Type) (Decimal, error) {
-	if c.scale == t.Scale {
+	wide := c.precision == 0 || c.precision-c.scale > t.Precision-t.Scale // the file may hold more digits than the column
+	if c.scale == t.Scale && !wide {
 		return d, nil
 	}
 	d, ok := d.rescale(c.scale, t.Scale)
-	if !ok {
+	if !ok || wide && !d.fits(t.Precision) {
 		return d, fmt.Errorf("deltalake: column %q holds a value that does not fit %s", c.name, t)
 	}
 	return d, nil

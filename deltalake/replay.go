@@ -48,8 +48,11 @@ func (t *Table) withSegment(ctx context.Context, version int64, use func(*segmen
 			}
 			continue
 		}
+		if err != nil && firstErr != nil {
+			return fmt.Errorf("%w; and without it %w", firstErr, err)
+		}
 		if err != nil {
-			return errors.Join(firstErr, err)
+			return err
 		}
 		bad, err := use(seg)
 		if err == nil || len(bad) == 0 || ctx.Err() != nil {

@@ -85,6 +85,8 @@ func TestExpressions(t *testing.T) {
 		"case when id > 5 then 1 else 2 end = 2": yes, "coalesce(name, 'z') = 'z'": yes, "substring('hello', 2, 3) = 'ell'": yes, "year(at) = 2023": yes,
 		"cast(at as date) = '2023-11-14'": yes, "date_format(at, 'yyyy-MM') = '2023-11'": yes, "length('été') = 3": yes, "-id = -3": yes,
 		"pos.x = 3": yes, "pos.y is null": yes, "at > '2023-01-01'": yes, "1 = 1.0": yes, "if(id = 3, 'a', 'b') = 'a'": yes, "abs(amount) = 0.47": yes,
+		"name is distinct from 'x'": yes, "name is distinct from null": no, "(name = 'x') is true": no, "(name = 'x') is not true": yes, "id = 3 is true": yes,
+		"(id = 4) is false": yes, "(name = 'x') is not false": yes, "X'616263' = 'abc'": yes, "x'' = ''": yes,
 	} {
 		e := mustExpr(t, text)
 		bound, err := e.bind(b.Schema)
@@ -97,7 +99,7 @@ func TestExpressions(t *testing.T) {
 			t.Errorf("%s = %v (%v), want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "id =", "(id = 1", "id = 1)", "nosuch(id)", "id = 'a", "year()", "cast(id as foo)", "id @ 2"} {
+	for _, text := range []string{"", "id =", "(id = 1", "id = 1)", "nosuch(id)", "id = 'a", "year()", "cast(id as foo)", "id @ 2", "X'6' = 'a'", "id is distinct 3"} {
 		if _, err := ParseExpr(text); err == nil {
 			t.Errorf("%q was parsed", text)
 		}

@@ -188,10 +188,10 @@ func (s *Snapshot) apply(a *action) error {
 // finish checks a replayed snapshot and makes it immutable.
 func (s *Snapshot) finish() error {
 	if s.protocol == nil {
-		return fmt.Errorf("deltalake: version %d has no protocol action; the log is damaged", s.version)
+		return s.lacks("protocol")
 	}
 	if s.metadata == nil {
-		return fmt.Errorf("deltalake: version %d has no metadata action; the log is damaged", s.version)
+		return s.lacks("metadata")
 	}
 	if err := s.protocol.checkRead(); err != nil {
 		return err
@@ -213,6 +213,16 @@ func (s *Snapshot) finish() error {
 	s.files.freeze()
 	s.removes.freeze()
 	return nil
+}
+
+// lacks reports an action that every version has. A Delta checkpoint that is whole
+// but lacks it lost it, and perhaps more: the commits before it are not asked.
+func (s *Snapshot) lacks(what string) error {
+	from := ""
+	if s.base >= 0 {
+		from = fmt.Sprintf(", nor has its checkpoint of version %d", s.base)
+	}
+	return fmt.Errorf("deltalake: version %d has no %s action%s; the log is damaged", s.version, what, from)
 }
 
 // fileMap is a map that forks cheaply: a shared base and a small overlay, in

@@ -90,6 +90,26 @@ func Open(ctx context.Context, store Store, opts TableOptions) (*Table, error) {
 	return t, nil
 }
 
+// ReadVersion reads one version of the table at the root of store. Unlike Open it
+// has no need of the newest one, which may be damaged or ask for a feature that this
+// package lacks. It refuses what At refuses.
+func ReadVersion(ctx context.Context, store Store, version int64, opts TableOptions) (*Snapshot, error) {
+	o, err := opts.filled()
+	if err != nil {
+		return nil, err
+	}
+	if version < 0 {
+		return nil, fmt.Errorf("deltalake: version %d is negative", version)
+	}
+	t := &Table{store: store, opts: o}
+	s, err := t.load(ctx, version)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.latest, t.mu.refreshed = s, o.Now()
+	return s, nil
+}
+
 // Store returns the store that the table lives in.
 func (t *Table) Store() Store { return t.store }
 
@@ -219,6 +239,9 @@ func Create(ctx context.Context, store Store, opts CreateOptions) (*Table, error
 		txns: map[string]Txn{}, domains: map[string]DomainMetadata{}, base: -1,
 	}
 	if err := t.mu.latest.finish(); err != nil {
+		return nil, err
+	}
+	if err := t.mu.latest.spec.holdsData(); err != nil {
 		return nil, err
 	}
 	t.mu.refreshed = o.Now()

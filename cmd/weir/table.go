@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,33 +77,49 @@ func (f *tableFlags) snapshot(ctx context.Context, uri string) (*deltalake.Snaps
 	if f.version >= 0 && f.timestamp != "" {
 		return nil, errors.New("give --version or --timestamp, not both")
 	}
+	if f.version >= 0 {
+		if err := f.counted(ctx, uri); err != nil {
+			return nil, err
+		}
+		s, err := deltalake.ReadVersion(ctx, f.meter, f.version, deltalake.TableOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("table %s: %w", plain(uri), err)
+		}
+		return s, nil
+	}
+	var at time.Time
+	if f.timestamp != "" {
+		var err error
+		if at, err = parseMoment(f.timestamp); err != nil {
+			return nil, err
+		}
+	}
 	t, err := f.open(ctx, uri)
 	if err != nil {
 		return nil, err
 	}
 	s := t.Latest()
-	switch {
-	case f.version >= 0:
-		s, err = t.At(ctx, f.version)
-	case f.timestamp != "":
-		var at time.Time
-		if at, err = parseMoment(f.timestamp); err == nil {
-			s, err = t.AtTime(ctx, at)
+	if f.timestamp != "" {
+		if s, err = t.AtTime(ctx, at); err != nil {
+			return nil, fmt.Errorf("table %s: %w", plain(uri), err)
 		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("table %s: %w", plain(uri), err)
 	}
 	return s, nil
 }
 
+// parseMoment reads --timestamp; without a zone it is UTC.
 func parseMoment(text string) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02"} {
-		if t, err := time.Parse(layout, text); err == nil {
+	whole := strings.Replace(strings.TrimSpace(text), " ", "T", 1)
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04Z07:00", "2006-01-02T15:04", "2006-01-02",
+		"2006-01-02T15:04:05.999999999Z0700"} {
+		if t, err := time.Parse(layout, whole); err == nil {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%q is not a time such as 2026-01-31T12:00:00Z", text)
+	if ms, err := strconv.ParseInt(whole, 10, 64); err == nil && len(whole) >= 12 {
+		return time.UnixMilli(ms), nil
+	}
+	return time.Time{}, fmt.Errorf("--timestamp %q is not a time such as 2026-01-31T12:00:00Z (or milliseconds since 1970)", text)
 }
 
 // scan turns the flags into what to read.

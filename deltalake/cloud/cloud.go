@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -45,12 +47,16 @@ func openers() objstore.Openers {
 // from the environment that AWS's, Google's and Azure's own tools read, where the
 // query has none. It makes no request. Other schemes are refused by name.
 func Open(ctx context.Context, uri string) (deltalake.Store, error) {
-	scheme, rest, ok := strings.Cut(uri, "://")
+	if rest, ok := strings.CutPrefix(uri, "file:"); ok && strings.HasPrefix(rest, "/") {
+		path := filePath(rest)
+		if path == "" {
+			return nil, fmt.Errorf("deltalake/cloud: %s names a host or a path that is not absolute, write file:///path", uri)
+		}
+		return deltalake.NewFolderStore(filepath.FromSlash(path)), nil
+	}
+	scheme, _, ok := strings.Cut(uri, "://")
 	if !ok {
 		return deltalake.NewFolderStore(uri), nil
-	}
-	if scheme == "file" {
-		return deltalake.NewFolderStore(filepath.FromSlash(rest)), nil
 	}
 	if openers()[scheme] == nil {
 		return nil, fmt.Errorf("deltalake/cloud: scheme %q of %s is not supported, use a path, file://, s3://, gs://, az:// or abfss://", scheme, uri)
@@ -60,6 +66,24 @@ func Open(ctx context.Context, uri string) (deltalake.Store, error) {
 		return nil, fmt.Errorf("deltalake/cloud: %w", err)
 	}
 	return &store{s: s}, nil
+}
+
+// filePath is the folder that a file URI without its scheme names, "" when that is on
+// another host. Escapes are undone, unless a folder has the very name: Hadoop's tools
+// do not escape.
+func filePath(rest string) string {
+	path := rest
+	if host, ok := strings.CutPrefix(rest, "//"); ok {
+		if path = strings.TrimPrefix(host, "localhost"); !strings.HasPrefix(path, "/") {
+			return ""
+		}
+	}
+	if plain, err := url.PathUnescape(path); err == nil && plain != path {
+		if _, err := os.Stat(filepath.FromSlash(path)); err != nil {
+			return plain
+		}
+	}
+	return path
 }
 
 // store adapts an object store. Passing failures are waited out; a lost answer of a

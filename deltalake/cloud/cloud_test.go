@@ -75,6 +75,20 @@ func TestOpen(t *testing.T) {
 		}
 		storetest.Check(t, s)
 	}
+	spaced := filepath.Join(t.TempDir(), "a b%20c")
+	if err := os.Mkdir(spaced, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	escaped := strings.NewReplacer(" ", "%20", "%", "%25").Replace(spaced)
+	for _, uri := range []string{"file:" + spaced, "file://" + spaced, "file://localhost" + spaced, "file://" + escaped} {
+		s, err := Open(ctx, uri)
+		if f, ok := s.(*deltalake.FolderStore); err != nil || !ok || f.Root() != spaced {
+			t.Errorf("%s is %v (%v), want %s", uri, s, err, spaced)
+		}
+	}
+	if _, err := Open(ctx, "file://server/share"); err == nil || !strings.Contains(err.Error(), "file:///") {
+		t.Errorf("a URI with a host gave %v", err)
+	}
 }
 
 // real is one real server.
