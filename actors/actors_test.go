@@ -271,7 +271,7 @@ func TestRestore(t *testing.T) {
 		p := []int{2, 1, 3}[attempt%3]
 		j := job(p)
 		s := &setup{job: j, gen: gen, table: table, world: world, plan: plan(t, j, p), tune: func(o *actors.Options) {
-			o.MemoryBudget = 8 << 10 // spills
+			o.MemoryBudget = func() int64 { return 8 << 10 } // spills
 		}}
 		b := s.start(t, rt, attempt, last, from)
 		// Two epochs, the second in flight when everything is dropped; in the end until

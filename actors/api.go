@@ -140,9 +140,10 @@ type Options struct {
 	// Rows makes the codec of the rows of a graph edge; needed with a Dialer.
 	Rows func(edge int) (frame.Codec, error)
 
-	// MemoryBudget is the number of bytes that the runners of each keyed subtask may
-	// hold; 64 MiB. Half of it may be dirty before it is spilled.
-	MemoryBudget int64
+	// MemoryBudget returns the number of bytes that the runners of each keyed subtask
+	// may hold now; nil is 64 MiB. Half of it may be dirty before it is spilled. Every
+	// turn asks, from goroutines of its own.
+	MemoryBudget func() int64
 	// CommitBackoff is the pause after a failed commit, doubled up to 64 times its
 	// value; 100 ms.
 	CommitBackoff time.Duration
@@ -154,8 +155,8 @@ func (o *Options) defaults() {
 	if o.Subtasks == nil && o.Plan != nil {
 		o.Subtasks = o.Plan.Subtasks()
 	}
-	if o.MemoryBudget == 0 {
-		o.MemoryBudget = 64 << 20
+	if o.MemoryBudget == nil {
+		o.MemoryBudget = func() int64 { return 64 << 20 }
 	}
 	if o.CommitBackoff == 0 {
 		o.CommitBackoff = 100 * time.Millisecond
@@ -177,8 +178,8 @@ func (o *Options) validate() error {
 	need(o.Attempt == 0, "Attempt")
 	need(o.Plan == nil, "Plan")
 	need(o.Dialer != nil && o.Rows == nil, "Rows, which a Dialer needs,")
-	if o.MemoryBudget < 0 || o.BatchRows < 0 || o.CommitBackoff < 0 {
-		errs = append(errs, errors.New("MemoryBudget, BatchRows and CommitBackoff must not be negative"))
+	if o.BatchRows < 0 || o.CommitBackoff < 0 {
+		errs = append(errs, errors.New("BatchRows and CommitBackoff must not be negative"))
 	}
 	if o.Plan != nil {
 		all := o.Plan.Subtasks()

@@ -248,6 +248,7 @@ func (d *driver) turn(begin time.Duration) {
 	}
 	d.turns++
 	d.again = false
+	d.m.SetMemoryBudget(d.a.opts.MemoryBudget())
 	d.status = d.m.Turn(c.Now().UnixMicro(), func() bool { return c.Monotonic()-begin < turnTime })
 	d.since = c.Monotonic()
 	d.busy += d.since - begin

@@ -34,7 +34,7 @@ func (d *driver) prepareConfig(ctx context.Context, o *opened, with *resources) 
 	o.cfg = subtask.Config{
 		Subtask: d.id, Attempt: a.opts.Attempt, Groups: plan.Groups(d.id), KeyGroups: plan.KeyGroups,
 		Effects: effects{d}, LastEpoch: a.opts.LastEpoch, Monotonic: func() int64 { return int64(a.rt.clock.Monotonic()) },
-		BatchRows: a.opts.BatchRows, MemoryBudget: a.opts.MemoryBudget,
+		BatchRows: a.opts.BatchRows, MemoryBudget: a.opts.MemoryBudget(),
 		Finished: a.opts.Restored.finished(chain.Operators),
 	}
 	if d.hasState(chain) {

@@ -31,7 +31,7 @@ type Options struct {
 	Checkpoints string            // folder or URL; Dir/checkpoints
 	Lake        string            // folder or URL of tables; Dir/lake
 	Slots       int               // 6
-	StateBudget int64             // bytes for this process, and as many for each worker process of a static pack; 512 MiB
+	StateBudget int64             // bytes for all keyed subtasks, also those in worker processes of static packs; 512 MiB
 	Settings    map[string]string // named connections
 	Jobs        map[string]Build  // jobs linked into this process, by name
 	Log         *slog.Logger
@@ -75,6 +75,7 @@ func Start(ctx context.Context, opts Options) (c *Cluster, err error) {
 	opts.Checkpoints = cmp.Or(opts.Checkpoints, filepath.Join(opts.Dir, "checkpoints"))
 	opts.Lake = cmp.Or(opts.Lake, filepath.Join(opts.Dir, "lake"))
 	opts.Slots = cmp.Or(opts.Slots, 6)
+	opts.StateBudget = cmp.Or(opts.StateBudget, 512<<20)
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
@@ -95,7 +96,7 @@ func Start(ctx context.Context, opts Options) (c *Cluster, err error) {
 	}
 	up, down := new(link), new(link)
 	if c.tm, err = taskmanager.New(taskmanager.Options{
-		Dir: filepath.Join(opts.Dir, "state"), Store: c.store, Up: up, Loader: c.loader, Sources: builtin.Sources(), Sinks: builtin.Sinks(), Value: builtin.ValueCodec,
+		Dir: filepath.Join(opts.Dir, "state"), Store: c.store, Up: listener{up, func(to control.To) { c.procs.stopped(to) }}, Loader: c.loader, Sources: builtin.Sources(), Sinks: builtin.Sinks(), Value: builtin.ValueCodec,
 		Settings: settings, StateBudget: opts.StateBudget, Log: opts.Log,
 	}); err != nil {
 		return nil, err
@@ -128,7 +129,8 @@ func (c *Cluster) newWorkers(up control.Link) (*workers, error) {
 		return nil, fmt.Errorf("local: %w", err)
 	}
 	return &workers{here: c.tm, up: up, exe: c.loader.executable, log: c.opts.Log, byJob: map[dataflow.JobID]*worker{}, starter: newStarter(),
-		config: workerConfig{Dir: dir, Checkpoints: c.opts.Checkpoints, Settings: c.opts.Settings, StateBudget: cmp.Or(c.opts.StateBudget, 512<<20)}}, nil
+		shares: shares{budget: c.opts.StateBudget}, resize: c.tm.SetStateBudget,
+		config: workerConfig{Dir: dir, Checkpoints: c.opts.Checkpoints, Settings: c.opts.Settings}}, nil
 }
 
 // Close stops everything without ending jobs: as after a kill, the next Start

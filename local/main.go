@@ -186,7 +186,7 @@ func runWorker(job func(map[string]string) (spi.Job, error)) (err error) {
 	if err := json.Unmarshal(line, &config); err != nil {
 		return fmt.Errorf("worker: its configuration: %w", err)
 	}
-	TuneMemory(config.StateBudget)
+	tuneWorker(config.StateBudget)
 	ctx := context.Background()
 	store, err := builtin.Openers().Open(ctx, config.Checkpoints)
 	if err != nil {
@@ -196,12 +196,23 @@ func runWorker(job func(map[string]string) (spi.Job, error)) (err error) {
 	up := &wire{to: out}
 	tm, err := taskmanager.New(taskmanager.Options{
 		Dir: config.Dir, Store: store, Up: up, Loader: only(job), Sources: builtin.Sources(), Sinks: builtin.Sinks(), Value: builtin.ValueCodec,
-		Settings: config.Settings, StateBudget: config.StateBudget, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Settings: config.Settings, StateBudget: max(config.StateBudget, 1<<20), Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		return err
 	}
-	err = readMessages(r, tm.Send)
+	err = readLines(r, func(line []byte) error {
+		if budget, ok := budgetOf(line); ok {
+			tuneWorker(budget)
+			tm.SetStateBudget(budget)
+			return nil
+		}
+		m, err := control.Decode(line)
+		if err == nil {
+			tm.Send(m)
+		}
+		return err
+	})
 	return errors.Join(err, tm.Close())
 }
 

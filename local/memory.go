@@ -18,3 +18,7 @@ func TuneMemory(stateBudget int64) {
 		debug.SetGCPercent(400)
 	}
 }
+
+// tuneWorker is TuneMemory for a worker with a share of the budget: a small share is
+// no reason to collect for ever what a job without state has in its hands.
+func tuneWorker(share int64) { TuneMemory(max(share, 128<<20)) }

@@ -22,8 +22,8 @@ import (
 
 // workerArg is the first argument by which a static pack's executable is told to
 // be a worker. It then reads control messages, a JSON object a line, from file
-// descriptor 3 and writes its own to 4; the first line is a workerConfig. The end
-// of its input ends it.
+// descriptor 3 and writes its own to 4; the first line is a workerConfig, and a
+// budgetLine may stand between messages. The end of its input ends it.
 const workerArg = "weir-worker"
 
 // A workerConfig is what a worker must know before its first message.
@@ -31,7 +31,7 @@ type workerConfig struct {
 	Dir         string            `json:"dir"` // for local state, its own alone
 	Checkpoints string            `json:"checkpoints"`
 	Settings    map[string]string `json:"settings"`
-	StateBudget int64             `json:"state_budget"`
+	StateBudget int64             `json:"state_budget"` // its share at the start
 }
 
 // workers is the way down from the job manager: messages for jobs of static packs
@@ -50,8 +50,11 @@ type workers struct {
 
 	starter *starter
 
+	resize func(stateBudget int64) // tells this process's task manager; may be nil
+
 	mu     sync.Mutex
 	byJob  map[dataflow.JobID]*worker
+	shares shares
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -61,13 +64,15 @@ type workers struct {
 type worker struct {
 	job    dataflow.JobID
 	out    *queue.Queue[control.Message] // to the process
+	budget *queue.Queue[int64]           // its share of the state budget, to the process
 	ctx    context.Context               // ends with the process
 	end    context.CancelFunc
 	retire chan struct{}
 	once   sync.Once
 
-	to  control.To // newest attempt deployed; workers.mu guards it
-	cmd *exec.Cmd  // nil until it started, then it stays; workers.mu guards the change
+	to    control.To // newest attempt deployed; workers.mu guards it and what follows
+	share int64      // of the state budget
+	cmd   *exec.Cmd  // nil until it started, then it stays
 }
 
 // linger is how long what a worker wrote is read after its death. Children of its
@@ -83,10 +88,14 @@ func (w *workers) Send(m control.Message) {
 	p := w.byJob[to.Job]
 	d, deploys := m.(control.Deploy)
 	if deploys && p == nil && !w.closed {
-		p = &worker{job: to.Job, out: queue.New[control.Message](), to: to, retire: make(chan struct{})}
+		p = &worker{job: to.Job, out: queue.New[control.Message](), budget: queue.New[int64](), to: to, retire: make(chan struct{})}
 		p.ctx, p.end = context.WithCancel(context.Background())
 		w.byJob[to.Job] = p
 		w.wg.Go(func() { w.launch(p, d) })
+	}
+	if deploys {
+		w.shares.begin(d)
+		w.divide()
 	}
 	if p == nil {
 		w.here.Send(m) // which answers Cancel with Stopped
@@ -114,6 +123,10 @@ func (w *workers) launch(p *worker, d control.Deploy) {
 	p.end()
 	to := p.to
 	closed = w.closed
+	if err != nil || closed {
+		w.shares.endJob(p.job)
+	}
+	w.divide()
 	for _, m := range p.out.Take() {
 		if _, ok := m.(control.Deploy); !ok || err == nil && !closed {
 			w.here.Send(m) // which answers Cancel with Stopped
@@ -128,6 +141,9 @@ func (w *workers) launch(p *worker, d control.Deploy) {
 // start starts the process for an attempt.
 func (w *workers) start(p *worker, exe string, to control.To) error {
 	config := w.config
+	w.mu.Lock()
+	config.StateBudget = p.share
+	w.mu.Unlock()
 	config.Dir = filepath.Join(w.config.Dir, fmt.Sprintf("%s-%d", to.Job, to.Attempt))
 	in, toChild, err := os.Pipe()
 	if err != nil {
@@ -175,7 +191,7 @@ func (w *workers) start(p *worker, exe string, to control.To) error {
 	return nil
 }
 
-// feed writes the config, then messages, until the worker retires or ends.
+// feed writes the config, then messages and budgets, until the worker retires or ends.
 func (p *worker) feed(to io.WriteCloser, config workerConfig) {
 	defer to.Close() // again when the process ended, which is no fault
 	enc := json.NewEncoder(to)
@@ -183,6 +199,11 @@ func (p *worker) feed(to io.WriteCloser, config workerConfig) {
 		return
 	}
 	for {
+		for _, bytes := range p.budget.Take() {
+			if enc.Encode(budgetLine{bytes}) != nil {
+				return
+			}
+		}
 		for _, m := range p.out.Take() {
 			b, err := control.Encode(m)
 			if err != nil {
@@ -194,6 +215,7 @@ func (p *worker) feed(to io.WriteCloser, config workerConfig) {
 		}
 		select {
 		case <-p.out.Ready():
+		case <-p.budget.Ready():
 		case <-p.retire:
 			return
 		case <-p.ctx.Done():
@@ -207,12 +229,14 @@ func (w *workers) listen(p *worker, from io.Reader) {
 	err := readMessages(bufio.NewReader(from), func(m control.Message) {
 		if s, ok := m.(control.Stopped); ok {
 			w.mu.Lock()
+			w.shares.end(s.To)
 			if s.To == p.to { // its last attempt: the next one gets a process of its own
 				if w.byJob[s.Job] == p {
 					delete(w.byJob, s.Job)
 				}
 				p.leave()
 			}
+			w.divide()
 			w.mu.Unlock()
 		}
 		w.up.Send(m)
@@ -248,6 +272,8 @@ func (w *workers) over(p *worker, fault string) {
 	to, died := p.to, w.byJob[p.job] == p && !w.closed
 	if w.byJob[p.job] == p {
 		delete(w.byJob, p.job)
+		w.shares.endJob(p.job)
+		w.divide()
 	}
 	w.mu.Unlock()
 	if died {
@@ -269,6 +295,17 @@ func (w *workers) Close() {
 
 // readMessages calls f with each message of r until its end.
 func readMessages(r *bufio.Reader, f func(control.Message)) error {
+	return readLines(r, func(line []byte) error {
+		m, err := control.Decode(line)
+		if err == nil {
+			f(m)
+		}
+		return err
+	})
+}
+
+// readLines calls f with each line of r until its end or f's error.
+func readLines(r *bufio.Reader, f func(line []byte) error) error {
 	for {
 		line, err := r.ReadBytes('\n')
 		if err == io.EOF || errors.Is(err, os.ErrClosed) {
@@ -277,10 +314,8 @@ func readMessages(r *bufio.Reader, f func(control.Message)) error {
 		if err != nil {
 			return err
 		}
-		m, err := control.Decode(line)
-		if err != nil {
+		if err := f(line); err != nil {
 			return err
 		}
-		f(m)
 	}
 }

@@ -99,7 +99,7 @@ func (a *attempt) open() error {
 		Job: job, Plan: &d.Plan, Pipeline: d.Pipeline, Attempt: d.Attempt, Subtasks: d.Subtasks, Events: events{a},
 		LastEpoch: d.LastEpoch, OpenStore: a.openStore, State: a.states.lookup,
 		Sources: a.drain.sources(a.m.opts.Sources), Sinks: a.m.opts.Sinks, Value: a.value, Settings: a.m.opts.Settings,
-		MemoryBudget: a.m.budget(&d.Plan, d.Subtasks), Log: a.log,
+		MemoryBudget: a.m.typedCache, Log: a.log,
 	}
 	if d.Restored != 0 {
 		opts.Restored = &actors.Restored{Epoch: d.Restored, Parts: d.Parts}

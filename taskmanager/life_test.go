@@ -161,14 +161,19 @@ func TestShares(t *testing.T) {
 	}
 }
 
-// Memory for keyed state is split over keyed subtasks alone.
+// Memory for keyed state is split over the keyed subtasks of all jobs, and anew when
+// the budget changes.
 func TestBudget(t *testing.T) {
-	m := &Manager{opts: Options{StateBudget: 400}}
 	plan := dataflow.Plan{KeyGroups: 8, Chains: []dataflow.Chain{{ID: "in", Parallelism: 2}, {ID: "count", Parallelism: 2, Keyed: true}}}
-	if got := m.budget(&plan, plan.Subtasks()); got != 150 {
-		t.Errorf("each of 2 keyed subtasks gets %d of 400, want 150", got)
+	if got := (control.Deploy{Plan: plan, Subtasks: plan.Subtasks()}).Keyed(); got != 2 {
+		t.Errorf("%d keyed subtasks, want 2", got)
 	}
-	if got := m.budget(&plan, nil); got != 300 {
-		t.Errorf("without keyed subtasks it is %d", got)
+	m := &Manager{}
+	for _, tt := range []struct{ budget, keyed, want int64 }{{400, 0, 300}, {400, 2, 150}, {400, 6, 50}, {200, 6, 25}, {0, 6, 1}} {
+		m.SetStateBudget(tt.budget)
+		m.keyed.Store(tt.keyed)
+		if got := m.typedCache(); got != tt.want {
+			t.Errorf("each of %d keyed subtasks gets %d of %d, want %d", tt.keyed, got, tt.budget, tt.want)
+		}
 	}
 }

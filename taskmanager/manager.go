@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weirstream/weir/actors"
 	"github.com/weirstream/weir/dataflow"
@@ -42,8 +43,8 @@ type Options struct {
 	Sinks    map[string]spi.SinkDriver
 	Settings map[string]string // named connections, lake root
 	// StateBudget is the memory in bytes for keyed state of the whole worker: three
-	// quarters for typed caches, split over keyed subtasks, an eighth for Pebble's
-	// blocks, the rest for filters; 512 MiB.
+	// quarters for typed caches, split over the keyed subtasks of all jobs, an eighth
+	// for Pebble's blocks, the rest for filters; 512 MiB.
 	StateBudget int64
 	Clock       clock.Clock  // the wall clock
 	Log         *slog.Logger // discards
@@ -84,6 +85,9 @@ type Manager struct {
 		closed   bool
 	}
 	wg sync.WaitGroup // attempts' goroutines
+
+	budget atomic.Int64 // bytes: Options.StateBudget, or what SetStateBudget said
+	keyed  atomic.Int64 // keyed subtasks of all attempts
 }
 
 // New returns a Manager without attempts.
@@ -113,6 +117,7 @@ func New(opts Options) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{opts: opts, shared: shared, rt: actors.New(actors.RuntimeOptions{Clock: opts.Clock, Log: opts.Log})}
+	m.budget.Store(opts.StateBudget)
 	m.mu.attempts, m.mu.former = map[control.To]*attempt{}, map[dataflow.JobID][]string{}
 	m.mu.newest = map[dataflow.JobID]dataflow.Attempt{}
 	return m, nil
@@ -163,7 +168,10 @@ func (m *Manager) deploy(d control.Deploy) {
 		a.former = m.mu.former[d.Job]
 		delete(m.mu.former, d.Job)
 		m.mu.Unlock()
+		keyed := int64(d.Keyed())
+		m.keyed.Add(keyed)
 		a.run()
+		m.keyed.Add(-keyed)
 		m.mu.Lock()
 		delete(m.mu.attempts, d.To)
 		if left := a.left(); len(left) > 0 {
@@ -194,15 +202,14 @@ func (m *Manager) localDir(d control.Deploy) string {
 	return filepath.Join(m.opts.Dir, string(d.Job), fmt.Sprintf("%d", d.Attempt))
 }
 
-// budget is how many bytes the typed cache of each keyed subtask may hold.
-func (m *Manager) budget(plan *dataflow.Plan, subtasks []dataflow.SubtaskID) int64 {
-	keyed := int64(0)
-	for _, s := range subtasks {
-		if plan.Groups(s).Len() > 0 {
-			keyed++
-		}
-	}
-	return m.opts.StateBudget / 4 * 3 / max(keyed, 1)
+// SetStateBudget changes Options.StateBudget for the attempts that run and for those
+// to come. The block cache keeps its size.
+func (m *Manager) SetStateBudget(bytes int64) { m.budget.Store(bytes) }
+
+// typedCache is how many bytes the typed cache of each keyed subtask may hold now:
+// three quarters of the budget are divided over all that run here, of whatever job.
+func (m *Manager) typedCache() int64 {
+	return max(m.budget.Load()/4*3/max(m.keyed.Load(), 1), 1)
 }
 
 var errNoStates = errors.New("taskmanager: operator has no such state")

@@ -13,6 +13,9 @@ type memoryState struct {
 	busyRows int64 // rows the head had consumed when busy was 0
 }
 
+// SetMemoryBudget changes Config.MemoryBudget from the next turn on.
+func (m *Machine) SetMemoryBudget(bytes int64) { m.cfg.MemoryBudget = bytes }
+
 // tendMemory keeps the runners within the budget: clean rows are evicted, dirty
 // ones above half of it are written early.
 func (m *Machine) tendMemory() {

@@ -64,7 +64,7 @@ savepoint, the second exits at once; the next start resumes the jobs.`,
 	f.DurationVar(&o.interval, "checkpoint-interval", time.Second, "time between checkpoints")
 	f.DurationVar(&o.timeout, "checkpoint-timeout", 10*time.Minute, "a checkpoint that takes longer is aborted")
 	f.DurationVar(&o.commitTimeout, "commit-timeout", 2*time.Minute, "a job fails when sinks that cannot commit hold checkpoints back for longer; negative: never")
-	f.Int64Var(&o.stateBudget, "state-budget", 512<<20, "memory for keyed state of this process, bytes; each worker process of a static pack gets as much again")
+	f.Int64Var(&o.stateBudget, "state-budget", 512<<20, "memory for keyed state of all jobs, worker processes included, bytes")
 	f.StringArrayVar(&o.settings, "set", nil, "KEY=VALUE setting, such as a named connection; may be repeated")
 	f.StringArrayVar(&o.params, "param", nil, "KEY=VALUE parameter of the jobs given; may be repeated")
 	return cmd

@@ -162,6 +162,16 @@ type (
 	}
 )
 
+// Keyed counts the subtasks of d that own key groups.
+func (d Deploy) Keyed() (n int) {
+	for _, s := range d.Subtasks {
+		if d.Plan.Groups(s).Len() > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // OperatorReport is what one subtask says of one operator.
 type OperatorReport struct {
 	Operator  dataflow.OperatorID `json:"operator"`

@@ -221,7 +221,7 @@ func TestUngenerated(t *testing.T) {
 		extra deltalake.Field
 		want  string
 	}{
-		{"identity", deltalake.IdentityByDefault("seq", 1, 1), `column "seq" is an identity column, whose values are known only when rows are committed`},
+		{"identity", deltalake.IdentityByDefault("seq", 1, 1), `column "seq" is an identity column, whose values the table gives out commit by commit, and a sink writes its files before: make the key in the job, or append to this table with weir table append`},
 		{"generated", deltalake.Field{Name: "gen", Type: str, Nullable: true, Metadata: text("delta.generationExpression", "user")}, `column "gen" is generated, so rows must bring it`},
 		{"default", deltalake.Field{Name: "def", Type: str, Nullable: true, Metadata: text("CURRENT_DEFAULT", "'x'")}, `column "def" has a default, so rows must bring it`},
 		{"brought", deltalake.Field{Name: "extra", Type: str, Nullable: true, Metadata: text("CURRENT_DEFAULT", "'x'")}, ""},

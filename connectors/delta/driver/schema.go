@@ -103,13 +103,20 @@ func mismatches(to, from []deltalake.Field, prefix string) (out []string) {
 // ungenerated lists in words the columns of a table whose values the table would
 // have to make, for rows of the fields from: a sink writes what rows bring, else
 // null.
+//
+// Identity values are refused on purpose: they come from the table's high-water
+// mark, which moves with each commit, while the subtasks of a sink write the files of
+// an epoch side by side and perhaps while earlier ones wait for theirs. Values that
+// a subtask took ahead would be lost or given twice whenever an epoch is aborted or
+// another writer commits in between.
 func ungenerated(to, from []deltalake.Field) (out []string) {
 	for i := range to {
 		has := func(key string) bool { _, ok := to[i].Metadata[key]; return ok }
 		brought := slices.ContainsFunc(from, func(f deltalake.Field) bool { return strings.EqualFold(f.Name, to[i].Name) })
 		switch {
 		case has("delta.identity.start"):
-			out = append(out, fmt.Sprintf("column %q is an identity column, whose values are known only when rows are committed", to[i].Name))
+			out = append(out, fmt.Sprintf("column %q is an identity column, whose values the table gives out commit by commit, and a sink writes its files before: "+
+				"make the key in the job, or append to this table with weir table append", to[i].Name))
 		case has("delta.generationExpression") && !brought:
 			out = append(out, fmt.Sprintf("column %q is generated, so rows must bring it", to[i].Name))
 		case has("CURRENT_DEFAULT") && !brought:
