@@ -320,7 +320,7 @@ func (s *suite[E]) turn() {
 		for _, sub := range s.subs {
 			sub.r.Evict([]int64{1, 1000, 1 << 40}[s.rnd.IntN(3)])
 		}
-	case x < 18:
+	case x < 17:
 		sub := s.subs[s.rnd.IntN(len(s.subs))]
 		if sub.frozen == nil {
 			s.freeze(sub)
@@ -329,6 +329,8 @@ func (s *suite[E]) turn() {
 		}
 	case s.rnd.IntN(4) == 0:
 		s.checkpoint()
+	case s.rnd.IntN(2) == 0:
+		s.midway()
 	}
 }
 
@@ -486,6 +488,64 @@ func (s *suite[E]) checkpoint() {
 	if s.rnd.IntN(3) > 0 {
 		s.model, s.wm = m, wm
 		s.restore(store, 1+s.rnd.IntN(4))
+	}
+}
+
+// midway cuts checkpoints between the timers and panes of one watermark, some of
+// which come to nothing, and sometimes restores from one of them at another
+// parallelism. The host takes no rows before the watermark is reached, after a
+// restore neither.
+func (s *suite[E]) midway() {
+	wm := max(s.wm, 0) + s.rnd.Int64N(6*s.step)
+	want := s.model.advance(wm)
+	done := make([]bool, len(s.subs))
+	var sent []string // before the cut
+	for cuts := 1 + s.rnd.IntN(3); cuts > 0; cuts-- {
+		for i, sub := range s.subs {
+			for range s.rnd.IntN(8) {
+				s.advanceOnce(sub, wm, &done[i])
+			}
+			sent = append(sent, sub.out...)
+			sub.out = sub.out[:0]
+			s.thaw(sub, s.rnd.IntN(3) == 0)
+			s.freeze(sub)
+		}
+		store := map[string][]byte{}
+		for i, sub := range s.subs {
+			for range s.rnd.IntN(3) { // the file is written meanwhile
+				s.advanceOnce(sub, wm, &done[i])
+			}
+			s.thaw(sub, s.rnd.IntN(4) == 0 && cuts > 1)
+			maps.Copy(store, sub.h.store)
+		}
+		if cuts == 1 && s.rnd.IntN(3) > 0 {
+			s.restore(store, 1+s.rnd.IntN(4))
+			done = make([]bool, len(s.subs))
+		}
+	}
+	s.wm = wm
+	for i, sub := range s.subs {
+		for !done[i] {
+			s.advanceOnce(sub, wm, &done[i])
+		}
+		sub.h.wm = wm
+	}
+	s.subs[0].out = append(s.subs[0].out, sent...)
+	s.compare("midway", want)
+}
+
+// advanceOnce calls Advance once, unless it is done.
+func (s *suite[E]) advanceOnce(sub *subject, wm int64, done *bool) {
+	if *done {
+		return
+	}
+	sub.h.room = s.rnd.IntN(30)
+	var err error
+	if *done, err = sub.r.Advance(wm, s.rnd.IntN(40)); err != nil {
+		s.t.Fatal(err)
+	}
+	if s.rnd.IntN(6) == 0 {
+		sub.r.Evict(1 << 40)
 	}
 }
 

@@ -55,6 +55,10 @@ type run struct {
 	refs  []dirtyRef
 	tombs []uint32
 
+	// Entries (gone, over] are over: whatever there was of them, the writer deletes
+	// what the store has. The actor changes none of them any more.
+	gone, over uint32
+
 	side      []*[sideLen]sideRow // sized at the freeze, filled by the actor
 	saved     uint32
 	sideBytes int64
@@ -66,7 +70,7 @@ type run struct {
 	written []indexed
 
 	// Writer.
-	order   []uint64 // hash<<32 | place in refs, sorted
+	order   []uint64 // hash<<32 | place in refs, behind them those that are over; sorted
 	next    int
 	key     []byte
 	buf     []byte
@@ -112,6 +116,35 @@ func (t *table) freeze(paned bool) *run {
 	t.gen++
 	return r
 }
+
+// freezeOver is freeze for a table of which entries (gone, over] are over. It costs
+// the actor nothing by entry: the writer finds out which have a row to delete.
+func (t *table) freezeOver(paned bool, gone, over uint32) *run {
+	r := t.freeze(paned)
+	if over <= gone {
+		return r
+	}
+	if r == nil {
+		// Nothing is dirty, yet the writer must know the entries as of now.
+		r = &run{view: t.view, id: t.id, pane: t.pane, paned: paned, total: t.groups.total, gen: t.gen}
+		t.frozen = r
+		t.gen++
+	}
+	r.gone, r.over = gone, over
+	return r
+}
+
+// idOf returns the entry of a word in order.
+func (r *run) idOf(word uint64) uint32 {
+	i := int(uint32(word))
+	if i < len(r.refs) {
+		return r.refs[i].id
+	}
+	return r.gone + 1 + uint32(i-len(r.refs))
+}
+
+// isOver reports whether a word in order is of an entry that is over.
+func (r *run) isOver(word uint64) bool { return int(uint32(word)) >= len(r.refs) }
 
 // preserve encodes the entry at p, which is frozen in r, unless the writer has
 // done so already. It is called on the turn.
@@ -172,9 +205,13 @@ func (r *run) claim(g int) {
 	r.claimed = r.next + len(words)
 	var at [blockLen]unsafe.Pointer
 	for i, w := range words {
-		at[i] = r.at(r.refs[uint32(w)].id)
+		at[i] = r.at(r.idOf(w))
 	}
 	for i, w := range words {
+		if r.isOver(w) {
+			at[i] = nil
+			continue
+		}
 		ref := &r.refs[uint32(w)]
 		for !atomic.CompareAndSwapUint32(&ref.claim, claimFree, claimBusy) {
 			if atomic.LoadUint32(&ref.claim)&claimMask == claimSaved {
@@ -205,14 +242,20 @@ func (r *run) claim(g int) {
 // stopped early.
 func (r *run) release() {
 	for i := r.next; i < r.claimed; i++ {
+		if r.isOver(r.order[i]) {
+			continue
+		}
 		atomic.CompareAndSwapUint32(&r.refs[uint32(r.order[i])].claim, claimBusy, claimFree)
 	}
 }
 
-// encode appends the row of refs[i], which claim took, to dst. ok is false for a
-// tombstone. due and index are as in sideRow.
-func (r *run) encode(dst []byte, i int) (b []byte, ok bool, due, index int64, err error) {
-	ref := &r.refs[i]
+// encode appends the row of a word in order, which claim took, to dst. ok is false
+// for a tombstone. due and index are as in sideRow.
+func (r *run) encode(dst []byte, word uint64) (b []byte, ok bool, due, index int64, err error) {
+	if r.isOver(word) {
+		return dst, false, noBucket, noBucket, nil
+	}
+	ref := &r.refs[uint32(word)]
 	if c := atomic.LoadUint32(&ref.claim); c&claimMask == claimSaved {
 		s := &r.side[c>>2/sideLen][c>>2%sideLen]
 		return append(dst, s.value...), s.value != nil, s.due, s.index, s.err
@@ -233,14 +276,22 @@ func (r *run) encode(dst []byte, i int) (b []byte, ok bool, due, index int64, er
 
 // sort puts the rows in order of hash, then key.
 func (r *run) sort() {
-	words := make([]uint64, 0, 2*len(r.refs))
+	over := int(r.over - r.gone)
+	words := make([]uint64, 0, 2*(len(r.refs)+over))
 	for i := range r.refs {
-		if id := r.refs[i].id; id != 0 {
+		if id := r.refs[i].id; id > r.over { // 0 never is
 			words = append(words, uint64(r.head(id).hash)<<32|uint64(i))
 		}
 	}
+	for i := range over {
+		h := r.head(r.gone + 1 + uint32(i))
+		if h.flags&(flagUsed|flagAbsent) != flagUsed || h.gen == r.gen && h.flags&flagStored == 0 {
+			continue // the store never had it
+		}
+		words = append(words, uint64(h.hash)<<32|uint64(len(r.refs)+i))
+	}
 	n := len(words)
-	r.order = radixSort(words, words[n : 2*n][:n])
+	r.order = radixSort(words, words[n:2*n])
 	for i := 0; i < n; {
 		j := i + 1
 		for j < n && r.order[j]>>32 == r.order[i]>>32 {
@@ -257,8 +308,8 @@ func (r *run) sort() {
 func (r *run) sortTies(words []uint64) {
 	var a, b []byte
 	slices.SortFunc(words, func(x, y uint64) int {
-		a = r.appendKey(a[:0], r.at(r.refs[uint32(x)].id))
-		b = r.appendKey(b[:0], r.at(r.refs[uint32(y)].id))
+		a = r.appendKey(a[:0], r.at(r.idOf(x)))
+		b = r.appendKey(b[:0], r.at(r.idOf(y)))
 		return bytes.Compare(a, b)
 	})
 }
@@ -283,7 +334,7 @@ func (r *run) prefix(g int, id dataflow.StateID, paned bool, pane int64) []byte 
 // suffix completes a row key with the hash and key of an entry.
 func (r *run) suffix(k []byte, word uint64) []byte {
 	k = binary.BigEndian.AppendUint32(k, uint32(word>>32))
-	return r.appendKey(k, r.at(r.refs[uint32(word)].id))
+	return r.appendKey(k, r.at(r.idOf(word)))
 }
 
 // emit yields the rows of group g, which is that of the next row.
@@ -294,7 +345,7 @@ func (r *run) emit(g int, yield func(k, v []byte) bool) (more bool, err error) {
 	for ; r.next < len(r.order) && r.group() == g; r.next++ {
 		r.claim(g)
 		word := r.order[r.next]
-		b, ok, _, _, err := r.encode(r.buf[:0], int(uint32(word)))
+		b, ok, _, _, err := r.encode(r.buf[:0], word)
 		if err != nil {
 			return false, err
 		}
@@ -331,7 +382,7 @@ func (r *run) prepare(g int) error {
 		r.claim(g)
 		word := r.order[r.next]
 		at := len(r.buf)
-		b, ok, due, have, err := r.encode(r.buf, int(uint32(word)))
+		b, ok, due, have, err := r.encode(r.buf, word)
 		if err != nil {
 			return err
 		}

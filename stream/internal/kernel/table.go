@@ -367,6 +367,8 @@ func (t *table) reap() {
 	t.tombs, t.reaped = kept, len(kept)
 }
 
+var errEmptyRow = errors.New("stream: the row of a pane is empty")
+
 // load fills an absent entry from its row.
 func (t *table) load(p unsafe.Pointer, row []byte) error {
 	h := (*head)(p)
@@ -378,7 +380,7 @@ func (t *table) load(p unsafe.Pointer, row []byte) error {
 		body, err = t.loadTimers(p, row)
 	case t.lay.marked:
 		if len(row) == 0 {
-			return errors.New("stream: the row of a pane is empty")
+			return errEmptyRow
 		}
 		h.name, body = uint16(row[0]), row[1:]
 	case t.lay.expiry:

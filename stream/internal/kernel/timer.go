@@ -1,10 +1,12 @@
 package kernel
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"unsafe"
 
 	"github.com/weirstream/weir/dataflow"
@@ -116,12 +118,10 @@ func (t *table) putTimers(p unsafe.Pointer, all []timer) {
 	tm := t.timersOf(p)
 	slices.SortFunc(all, func(a, b timer) int {
 		if a.at != b.at {
-			if a.at < b.at {
-				return -1
-			}
-			return 1
+			return cmp.Compare(a.at, b.at)
 		}
-		return int(a.name) - int(b.name)
+		// Not by number: another attempt may meet the names in another order.
+		return strings.Compare((*t.names)[a.name], (*t.names)[b.name])
 	})
 	t.dropExtra(tm)
 	if len(all) == 0 {

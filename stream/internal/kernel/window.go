@@ -36,11 +36,18 @@ type WindowSpec[K comparable, In, Acc, Out any] struct {
 //
 // A row begins with a mark: 1 when its result was emitted and the pane is kept for
 // late rows.
+//
+// A pane that is not kept for late rows takes none once it fires, so a freeze that
+// meets it half fired needs no list of what was emitted: the writer deletes the
+// stored rows of the entries up to the cursor, and a range per group covers what
+// was emitted out of the store.
 type pane[K comparable] struct {
 	Table[K]
 	end    int64
 	fired  bool   // every entry was emitted
 	cursor uint32 // entries up to it were emitted, while firing
+	over   uint32 // cursor at the open freeze
+	gone   uint32 // entries up to it are over for the store too: nothing of them is left there
 	page   int    // group whose stored rows are next, while firing; from 0
 	from   []byte // row key from which they are read
 	stored []bool // by owned group: the store may have rows
@@ -68,6 +75,7 @@ type windows[K comparable, In, Acc, Out any] struct {
 	hits   []hit[K]
 	miss   misses
 	missed []hit[K]
+	acc    Acc // of a stored row that is emitted
 }
 
 // A hit is one row's place in one pane.
@@ -313,147 +321,15 @@ func (x *windows[K, In, Acc, Out]) add(h hit[K], e *In, wm int64) {
 	x.spec.Add(acc, *e)
 	if h.p.end <= wm {
 		hd.name = fired
-		x.emit(h.p, h.id, acc)
+		x.emit(h.p, h.p.key(h.id), acc)
 	} else {
 		h.p.fired = false
 	}
 }
 
-func (x *windows[K, In, Acc, Out]) emit(p *pane[K], id uint32, acc *Acc) {
-	x.rows.Values = append(x.rows.Values, x.spec.Result(p.key(id), p.table.pane, p.end, acc))
+func (x *windows[K, In, Acc, Out]) emit(p *pane[K], k K, acc *Acc) {
+	x.rows.Values = append(x.rows.Values, x.spec.Result(k, p.table.pane, p.end, acc))
 	x.rows.Meta.Times = append(x.rows.Meta.Times, p.end-1)
-}
-
-// Advance implements spi.Runner.
-func (x *windows[K, In, Acc, Out]) Advance(wm int64, budget int) (done bool, err error) {
-	defer x.flush()
-	for _, p := range x.panes {
-		if p.end > wm {
-			break
-		}
-		if p.fired {
-			continue
-		}
-		x.firing = p
-		done, err := x.fire(p, &budget)
-		if err != nil || !done {
-			return false, err
-		}
-		x.firing = nil
-		p.fired, p.cursor, p.page, p.from = true, 0, 0, nil
-	}
-	x.drop(wm)
-	return true, nil
-}
-
-// fire emits what p holds, from where it stopped.
-func (x *windows[K, In, Acc, Out]) fire(p *pane[K], budget *int) (done bool, err error) {
-	p.reap()
-	limit := x.room()
-	for p.cursor < p.n {
-		if len(x.rows.Values) >= limit {
-			if limit = x.room(); len(x.rows.Values) >= limit {
-				return false, nil
-			}
-		}
-		if *budget <= 0 {
-			return false, nil
-		}
-		p.cursor++
-		e := p.at(p.cursor)
-		h := (*head)(e)
-		if h.flags&flagUsed == 0 || h.flags&flagAbsent != 0 || h.name == fired {
-			continue
-		}
-		*budget--
-		x.emit(p, p.cursor, (*Acc)(p.stateOf(e)))
-		if x.spec.Late > 0 {
-			p.touch(e, p.cursor)
-			h.name = fired
-		}
-	}
-	return x.fireStored(p, budget)
-}
-
-// fireStored emits the stored rows of p that are not cached, group by group. They
-// are few: what was spilled and evicted, or not read since a restore.
-func (x *windows[K, In, Acc, Out]) fireStored(p *pane[K], budget *int) (done bool, err error) {
-	for p.page < len(p.stored) {
-		if p.groups.complete[p.page] || !p.stored[p.page] {
-			p.page++
-			continue
-		}
-		if x.room() <= len(x.rows.Values) || *budget <= 0 {
-			return false, nil
-		}
-		if err := x.fireGroup(p, budget); err != nil {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// fireGroup reads stored rows of group p.page from p.from on into the cache and
-// emits them, as far as there is room.
-func (x *windows[K, In, Acc, Out]) fireGroup(p *pane[K], budget *int) error {
-	const prefix = 16 // group, state, pane, hash
-	g := x.owned.From + p.page
-	from := p.from
-	if from == nil {
-		from = dataflow.AppendPane(dataflow.AppendRowPrefix(nil, g, x.id), p.table.pane)
-	}
-	to := after(dataflow.AppendPane(dataflow.AppendRowPrefix(nil, g, x.id), p.table.pane))
-	room := min(x.room()-len(x.rows.Values), *budget, pageRows)
-	n := 0
-	for row, value := range x.host.Scan(from, to) {
-		if n == room {
-			p.from = append([]byte(nil), row...)
-			return nil
-		}
-		rk, _ := dataflow.ParseRowKey(row, true)
-		k, ok := p.coder.decode(row[prefix:])
-		if !ok {
-			return fmt.Errorf("stream: pane row %x has a key that is not a %T", row, k)
-		}
-		if p.find(rk.Hash, &k) != 0 {
-			continue // emitted already, or dead
-		}
-		id := p.Table.add(rk.Hash, &k)
-		e := p.at(id)
-		if err := p.load(e, value); err != nil {
-			return err
-		}
-		if (*head)(e).name == fired {
-			continue
-		}
-		n++
-		*budget--
-		x.emit(p, id, (*Acc)(p.stateOf(e)))
-		p.touch(e, id)
-		if x.spec.Late > 0 {
-			(*head)(e).name = fired
-		} else {
-			p.kill(e, id)
-		}
-	}
-	p.page, p.from = p.page+1, nil
-	return x.host.ScanErr()
-}
-
-// drop drops the panes that have fired and take no more rows.
-func (x *windows[K, In, Acc, Out]) drop(wm int64) {
-	x.panes = slices.DeleteFunc(x.panes, func(p *pane[K]) bool {
-		if !p.fired || x.spec.plusLate(p.end) > wm {
-			return false
-		}
-		if x.recent == p {
-			x.recent = nil
-		}
-		if slices.Contains(p.stored, true) || slices.Contains(x.frozen, p) {
-			x.dying = append(x.dying, p)
-		}
-		return true
-	})
 }
 
 // NextTimer implements spi.Runner.
@@ -470,63 +346,6 @@ func (x *windows[K, In, Acc, Out]) NextTimer() int64 {
 func (x *windows[K, In, Acc, Out]) End() (done bool, err error) {
 	x.flush()
 	return true, nil
-}
-
-// Freeze implements spi.Runner.
-func (x *windows[K, In, Acc, Out]) Freeze() (spi.Frozen, error) {
-	if p := x.firing; p != nil && x.spec.Late == 0 {
-		// What was emitted must not be emitted again after a restore from here.
-		for id := uint32(1); id <= p.cursor; id++ {
-			e := p.at(id)
-			if h := (*head)(e); h.flags&flagUsed != 0 && h.flags&flagAbsent == 0 {
-				p.touch(e, id)
-				p.kill(e, id)
-			}
-		}
-	}
-	f := &frozenRows{done: x.thaw}
-	for _, p := range x.panes {
-		if r := p.table.freeze(true); r != nil {
-			f.runs = append(f.runs, r)
-			x.frozen = append(x.frozen, p)
-		}
-	}
-	for _, p := range x.dying {
-		f.drops = append(f.drops, x.spans(p)...)
-	}
-	x.buried, x.dying = x.dying, nil
-	if len(f.runs) == 0 && len(f.drops) == 0 {
-		x.buried = nil
-		return nil, nil
-	}
-	return f, nil
-}
-
-// spans returns the ranges of what the store has of a pane.
-func (x *windows[K, In, Acc, Out]) spans(p *pane[K]) (spans []spi.Span) {
-	for i, s := range p.stored {
-		if s {
-			from := dataflow.AppendPane(dataflow.AppendRowPrefix(nil, x.owned.From+i, x.id), p.table.pane)
-			spans = append(spans, spi.Span{From: from, To: after(from)})
-		}
-	}
-	return spans
-}
-
-func (x *windows[K, In, Acc, Out]) thaw(err error) {
-	if err != nil {
-		x.dying = append(x.buried, x.dying...)
-	}
-	x.buried = nil
-	for _, p := range x.frozen {
-		if err == nil {
-			for _, g := range p.table.frozen.groups {
-				p.stored[int(g)-x.owned.From] = true
-			}
-		}
-		p.table.thaw(err)
-	}
-	x.frozen = nil
 }
 
 // Extra implements spi.Runner.
