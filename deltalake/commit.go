@@ -34,7 +34,9 @@ type Commit struct {
 
 	// Spec is what the added files were written with. When the table's metadata
 	// has changed since, the commit goes on only if the files still fit it, and no
-	// constraint, invariant, generated column or default was added.
+	// constraint, invariant, generated column or default was added. Who cannot say
+	// what his files were written with, or finds another FileSpec.Layout or Rules
+	// noted with them, asks Table.CheckFiles first.
 	Spec *FileSpec
 
 	// Base is the snapshot that the transaction read; nil for a blind append.

@@ -2,7 +2,6 @@ package deltalake
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -88,7 +87,7 @@ func (s *FileSpec) ruled() *FileSpec {
 }
 
 // UnderRules returns s for files whose rows were found to follow the rules of
-// another spec of the table too, as by Table.CheckRules: a Commit with it asks for
+// another spec of the table too, as by Table.CheckFiles: a Commit with it asks for
 // the layout of s and the rules of t.
 func (s *FileSpec) UnderRules(t *FileSpec) *FileSpec {
 	out := *s
@@ -138,25 +137,6 @@ func (s *FileSpec) rulesFit(t *FileSpec) error {
 		j := s.schema.Index(f.Name)
 		if j < 0 || !bytes.Equal(s.schema.Fields[j].Metadata["CURRENT_DEFAULT"], text) {
 			return fmt.Errorf("gave column %q the default %s", f.Name, text)
-		}
-	}
-	return nil
-}
-
-// CheckRules reads files that are not in the table yet and checks their rows against
-// the constraints, invariants and generated columns of s, for those that came after
-// the files were written. The first row that breaks one is a *ConstraintError.
-func (t *Table) CheckRules(ctx context.Context, s *Snapshot, files []*AddFile) error {
-	rules, err := s.spec.constraints()
-	if err != nil || len(rules) == 0 {
-		return err
-	}
-	for _, a := range files {
-		err := s.readPath(ctx, a.Path, a.Size, a.PartitionValues, nil, s.spec.schema, nil, defaultBatchRows, func(b *Batch, _ int64, _ []int32) error {
-			return checkConstraints(rules, b)
-		})
-		if err != nil {
-			return err
 		}
 	}
 	return nil

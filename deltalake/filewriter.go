@@ -185,6 +185,9 @@ func newFileWriter(ctx context.Context, store Store, spec *FileSpec, partition m
 		if v != nil && *v == "" {
 			v = nil // Delta reads the empty string as null
 		}
+		if v == nil && !f.Nullable {
+			return nil, fmt.Errorf("deltalake: partition column %q is not nullable and a row has no value for it", f.Name)
+		}
 		name, _ := f.physical(spec.mapped)
 		w.values[name] = v
 		dir = append(dir, partitionFolder(name, v))

@@ -30,7 +30,7 @@ func ReadHead(ctx context.Context, store Store, opts TableOptions) (*Head, error
 	if h, err := t.checksumHead(ctx); h != nil || err != nil {
 		return h, err
 	}
-	l, err := openStream(ctx, store, -1, o)
+	l, err := openStream(ctx, store, -1, anyCheckpoint, o)
 	if err != nil {
 		return nil, err
 	}

@@ -162,6 +162,7 @@ type segment struct {
 	checkpoint []logFile // empty, or all files of one checkpoint
 	commits    []logFile // commits and compactions after the checkpoint, in order
 	latest     *logFile  // the commit of version, when it is still there
+	others     []logFile // of all whole checkpoints of version
 }
 
 // planSegment picks the files that make `version` (the newest when it is -1).
@@ -206,7 +207,24 @@ func planSegment(files []logFile, version int64, skip map[string]bool) (*segment
 	if seg.commits, missing = shortestWay(commits, jumps, from); missing >= 0 {
 		return nil, gapError(files, missing, version)
 	}
+	seg.others = wholeCheckpoints(files, version)
 	return seg, nil
+}
+
+// wholeCheckpoints returns the files of all complete checkpoints of one version.
+func wholeCheckpoints(files []logFile, version int64) (out []logFile) {
+	parts := map[int]int{}
+	for _, f := range files {
+		if f.version == version && f.kind == logCheckpointPart {
+			parts[f.parts]++
+		}
+	}
+	for _, f := range files {
+		if f.version == version && (f.kind == logCheckpoint || f.kind == logCheckpointV2 || f.kind == logCheckpointPart && parts[f.parts] == f.parts) {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // shortestWay returns the fewest files that lead through all versions of commits

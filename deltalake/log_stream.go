@@ -15,18 +15,20 @@ type logStream struct {
 	head *Snapshot // all of the version but its files
 	base []logFile // the checkpoint
 	late *reconciled
+	same []logFile // of all checkpoints of the version
 }
 
-// openStream finds a version, -1 the newest, and reads what is not of files.
-func openStream(ctx context.Context, store Store, version int64, opts TableOptions) (*logStream, error) {
+// openStream finds a version, -1 the newest, and reads what is not of files. It does
+// not use checkpoints of version below and later.
+func openStream(ctx context.Context, store Store, version, below int64, opts TableOptions) (*logStream, error) {
 	o, err := opts.filled()
 	if err != nil {
 		return nil, err
 	}
 	t := &Table{store: store, opts: o}
 	var l *logStream
-	err = t.withSegment(ctx, version, func(seg *segment) ([]logFile, error) {
-		l = &logStream{t: t, head: t.emptySnapshot(seg.version), base: seg.checkpoint, late: newReconciled()}
+	err = t.withSegment(ctx, version, below, func(seg *segment) ([]logFile, error) {
+		l = &logStream{t: t, head: t.emptySnapshot(seg.version), base: seg.checkpoint, late: newReconciled(), same: seg.others}
 		for i := range l.base {
 			l.head.base = l.base[i].version
 			if err := l.readHead(ctx, &l.base[i]); err != nil {
@@ -156,7 +158,7 @@ func (l *logStream) checkpointFiles(ctx context.Context, f *logFile, fn func(*ac
 func StreamFiles(ctx context.Context, store Store, version int64, opts TableOptions) iter.Seq2[*AddFile, error] {
 	return func(yield func(*AddFile, error) bool) {
 		stop := errors.New("stopped")
-		l, err := openStream(ctx, store, version, opts)
+		l, err := openStream(ctx, store, version, anyCheckpoint, opts)
 		if err == nil {
 			err = l.files(ctx, func(a *action) error {
 				if a.Add != nil && !yield(a.Add, nil) {
@@ -169,50 +171,6 @@ func StreamFiles(ctx context.Context, store Store, version int64, opts TableOpti
 			yield(nil, err)
 		}
 	}
-}
-
-// StreamCheckpoint writes a Delta checkpoint of the newest version as
-// Table.WriteCheckpoint does, but from the checkpoint before it and the commits
-// since, in memory that is bounded by those. It returns the version. For a table
-// that is open anyway, Table.WriteCheckpoint reads nothing.
-func StreamCheckpoint(ctx context.Context, store Store, opts TableOptions, o CheckpointOptions) (int64, error) {
-	l, err := openStream(ctx, store, -1, opts)
-	if err != nil {
-		return 0, err
-	}
-	s := l.head
-	if err := s.protocol.checkWrite(); err != nil {
-		return 0, err
-	}
-	if len(l.base) > 0 && l.base[0].version == s.version {
-		return s.version, nil // there is one
-	}
-	files := int64(len(l.late.adds) + len(l.late.removes))
-	for i := range l.base {
-		n, err := l.rows(ctx, &l.base[i])
-		if err != nil {
-			return 0, err
-		}
-		files += n
-	}
-	oldest := l.t.opts.Now().Add(-s.tombstoneRetention()).UnixMilli()
-	w, err := l.t.newCheckpointWriter(ctx, s, files, o)
-	if err != nil {
-		return 0, err
-	}
-	err = l.files(ctx, func(a *action) error {
-		switch {
-		case a.Add != nil:
-			return w.add(a.Add)
-		case a.Remove.DeletionTimestamp > oldest:
-			return w.remove(a.Remove)
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, w.abort(err)
-	}
-	return s.version, w.finish()
 }
 
 // rows is how many actions a file of a checkpoint and its sidecars hold.

@@ -5,25 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 // load rebuilds a version from the log; -1 is the newest.
 func (t *Table) load(ctx context.Context, version int64) (s *Snapshot, err error) {
-	err = t.withSegment(ctx, version, func(seg *segment) (bad []logFile, err error) {
+	err = t.withSegment(ctx, version, anyCheckpoint, func(seg *segment) (bad []logFile, err error) {
 		s, bad, err = t.replay(ctx, seg)
 		return bad, err
 	})
 	return s, err
 }
 
+// anyCheckpoint lets withSegment start from the newest Delta checkpoint.
+const anyCheckpoint = math.MaxInt64
+
 // withSegment hands the log files that make a version to use, and others when it
-// names some that it found bad.
-func (t *Table) withSegment(ctx context.Context, version int64, use func(*segment) (bad []logFile, err error)) error {
+// names some that it found bad. Checkpoints of version below and later are not used.
+func (t *Table) withSegment(ctx context.Context, version, below int64, use func(*segment) (bad []logFile, err error)) error {
 	hint, err := readHint(ctx, t.store)
 	if err != nil {
 		return err
 	}
-	if version >= 0 && hint > version {
+	if version >= 0 && hint > version || hint >= below {
 		hint = 0 // the checkpoint is behind what is wanted
 	}
 	files, err := listLog(ctx, t.store, hint)
@@ -37,6 +41,11 @@ func (t *Table) withSegment(ctx context.Context, version int64, use func(*segmen
 		}
 	}
 	skip := map[string]bool{}
+	for _, f := range files {
+		if f.version >= below && (f.kind == logCheckpoint || f.kind == logCheckpointPart || f.kind == logCheckpointV2) {
+			skip[f.info.Path] = true
+		}
+	}
 	var firstErr error
 	for {
 		seg, err := planSegment(files, version, skip)

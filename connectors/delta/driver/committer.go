@@ -131,13 +131,13 @@ func (c *committer) Commit(ctx context.Context, epoch dataflow.Epoch, handles []
 }
 
 // put commits, and again where the table changed so that the files may still be
-// added: another protocol, or rules that their rows follow.
+// added: another protocol, or a layout and rules that they fit.
 func (c *committer) put(ctx context.Context, tx deltalake.Commit, prepared []files) (*deltalake.CommitResult, error) {
 	for try := 1; ; try++ {
-		if err := c.obeys(ctx, tx, prepared); err != nil {
+		var err error
+		if tx.Spec, err = c.vouch(ctx, tx, prepared); err != nil {
 			return nil, err
 		}
-		tx.Spec = c.spec
 		r, err := c.table.Commit(ctx, tx)
 		var conflict *deltalake.ConflictError
 		if err == nil || try == commitTries || !errors.As(err, &conflict) {
@@ -149,8 +149,13 @@ func (c *committer) put(ctx context.Context, tx deltalake.Commit, prepared []fil
 		}
 		switch {
 		case conflict.Class == deltalake.ProtocolChanged: // whether we can write the new one is for Commit to say
-		case conflict.Class != deltalake.MetadataChanged || snap.Version() <= c.ruled.Version():
+		case conflict.Class != deltalake.MetadataChanged:
 			return nil, err
+		case snap.Version() <= c.ruled.Version():
+			if c.spec.Layout() == snap.FileSpec().Layout() {
+				return nil, err
+			}
+			c.spec = snap.FileSpec() // the files were written for another: their rows decide
 		default:
 			if bad := ungenerated(snap.Schema().Fields, schemaOf(c.cols).Fields); len(bad) > 0 {
 				return nil, fmt.Errorf("%w: %s", err, strings.Join(bad, "; "))
@@ -160,26 +165,39 @@ func (c *committer) put(ctx context.Context, tx deltalake.Commit, prepared []fil
 	}
 }
 
-// obeys reads the files whose rows were written under other rules than the table's,
-// and checks them.
-func (c *committer) obeys(ctx context.Context, tx deltalake.Commit, prepared []files) error {
-	rules := c.spec.Rules()
+// vouch returns the spec that the files fit. That is the one of the table as it was
+// opened, under the rules that the rows are found to follow; but where files were
+// written for another layout, all of them are compared with the newest table.
+func (c *committer) vouch(ctx context.Context, tx deltalake.Commit, prepared []files) (*deltalake.FileSpec, error) {
+	have, spec := termsOf(c.spec), c.spec
+	var unsure []files
 	for _, f := range prepared {
-		if f.Rules == rules {
-			continue
+		if f.terms != have {
+			unsure = append(unsure, f)
 		}
-		snap, err := c.table.Refresh(ctx)
-		if err != nil {
-			return err
-		}
-		if have, ok := snap.TxnVersion(c.app); ok && have >= tx.AppVersion && tx.AppID != "" {
-			return nil // a repeat: the files may be compacted and gone
-		}
-		if err := c.table.CheckRules(ctx, c.ruled, f.Adds); err != nil {
-			return err
+		if f.Layout != have.Layout {
+			spec = c.ruled.FileSpec()
 		}
 	}
-	return nil
+	if len(unsure) == 0 {
+		return spec, nil
+	}
+	snap, err := c.table.Refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if done, ok := snap.TxnVersion(c.app); ok && done >= tx.AppVersion && tx.AppID != "" {
+		return spec, nil // a repeat: the files may be compacted and gone
+	}
+	if spec != c.spec {
+		unsure = prepared
+	}
+	for _, f := range unsure {
+		if err := c.table.CheckFiles(ctx, c.ruled, f.Adds); err != nil {
+			return nil, err
+		}
+	}
+	return spec, nil
 }
 
 // refused sorts errors of a commit: what a repeat cannot cure stops the job.

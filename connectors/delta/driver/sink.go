@@ -151,8 +151,8 @@ type writer struct {
 	held   []*deltalake.AddFile // closed, waiting for commit_interval; owned by the filer after Start
 	enough atomic.Bool          // more waiting would not make files larger
 	since  int64                // processing time at which rows began to wait; 0: none do
-	rules  string               // that all rows of held and of open files were checked against; as held
-	fresh  string               // rules of the files to come
+	terms  terms                // of all of held and of open files; as held
+	fresh  terms                // of the files to come
 	late   bool                 // the next Prepare is due: rows have gone without a tail
 }
 
@@ -160,7 +160,7 @@ type writer struct {
 type writerState struct {
 	Held  []*deltalake.AddFile `json:"held,omitempty"` // hold the rows that wait for commit_interval: closed files, and tails of open ones
 	Since int64                `json:"since,omitempty"`
-	Rules string               `json:"rules,omitempty"` // as in files
+	terms
 }
 
 // heldFiles is how many files a writer's state holds at most, or nearly.
@@ -168,13 +168,22 @@ const heldFiles = 1000
 
 // files is a commit handle.
 type files struct {
-	Adds  []*deltalake.AddFile `json:"adds"`
-	Rows  int64                `json:"rows"`
-	Rules string               `json:"rules,omitempty"` // that the rows were checked against, as deltalake.FileSpec.Rules tells
+	Adds []*deltalake.AddFile `json:"adds"`
+	Rows int64                `json:"rows"`
+	terms
 }
 
-// mixedRules stands for rows that were checked against different rules.
-const mixedRules = "mixed"
+// terms are what files were written for. Those of an older version of this program
+// have no layout, which is no table's.
+type terms struct {
+	Rules  string `json:"rules,omitempty"`  // that the rows were checked against, as deltalake.FileSpec.Rules tells
+	Layout string `json:"layout,omitempty"` // as deltalake.FileSpec.Layout tells
+}
+
+func termsOf(s *deltalake.FileSpec) terms { return terms{s.Rules(), s.Layout()} }
+
+// mixedTerms are those of files that were written for different tables, so to speak.
+var mixedTerms = terms{"mixed", "mixed"}
 
 // OpenWriter opens or creates the table, refuses what does not fit it, and makes
 // the writer of one subtask.
@@ -187,7 +196,7 @@ func (s Sink) OpenWriter(ctx context.Context, env spi.Env, restored map[int][]by
 		return nil, err
 	}
 	spec := o.snap.FileSpec()
-	w := &writer{env: env, cfg: o.cfg, rules: spec.Rules(), fresh: spec.Rules()}
+	w := &writer{env: env, cfg: o.cfg, terms: termsOf(spec), fresh: termsOf(spec)}
 	for i := range spec.DataSchema().Fields {
 		f := &spec.DataSchema().Fields[i]
 		w.fillers = append(w.fillers, compile(columnFor(o.cols, f.Name), f.Type))
@@ -235,8 +244,8 @@ func (w *writer) restore(restored map[int][]byte) error {
 			return fmt.Errorf("%s: table %q: restored state of subtask %d is damaged: %w", who, w.cfg.path, former, err)
 		}
 		w.held = append(w.held, st.Held...)
-		if len(st.Held) > 0 && st.Rules != w.fresh {
-			w.rules = mixedRules
+		if len(st.Held) > 0 && st.terms != w.fresh {
+			w.terms = mixedTerms
 		}
 		if w.since == 0 || st.Since != 0 && st.Since < w.since {
 			w.since = st.Since
@@ -453,7 +462,7 @@ func (w *writer) prepared(r filed, due bool, since int64) (p spi.Prepared, err e
 		if bytes >= w.cfg.fileSize || len(w.held)+len(r.tails) >= heldFiles {
 			w.enough.Store(true)
 		}
-		p.Writer, err = json.Marshal(writerState{Held: slices.Concat(w.held, r.tails), Since: since, Rules: w.rules})
+		p.Writer, err = json.Marshal(writerState{Held: slices.Concat(w.held, r.tails), Since: since, terms: w.terms})
 		return p, err
 	}
 	if len(w.held) > 0 {
@@ -463,12 +472,12 @@ func (w *writer) prepared(r filed, due bool, since int64) (p spi.Prepared, err e
 			rows += n
 		}
 		var h []byte
-		if h, err = json.Marshal(files{Adds: w.held, Rows: rows, Rules: w.rules}); err != nil {
+		if h, err = json.Marshal(files{Adds: w.held, Rows: rows, terms: w.terms}); err != nil {
 			return p, err
 		}
 		p.Handles = [][]byte{h}
 	}
-	w.held, w.rules = nil, w.fresh
+	w.held, w.terms = nil, w.fresh
 	return p, nil
 }
 
