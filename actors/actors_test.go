@@ -133,7 +133,7 @@ func (b *boss) Ended(s dataflow.SubtaskID) { b.locked(func() { b.ended[s] = true
 // wait waits until ok, which is called with mu held.
 func (b *boss) wait(what string, ok func() bool) {
 	b.t.Helper()
-	late := time.AfterFunc(20*time.Second, func() { b.locked(func() { b.failed = append(b.failed, fmt.Errorf("waited too long for %s", what)) }) })
+	late := time.AfterFunc(time.Minute, func() { b.locked(func() { b.failed = append(b.failed, fmt.Errorf("waited too long for %s", what)) }) })
 	defer late.Stop()
 	b.mu.Lock()
 	defer b.mu.Unlock()

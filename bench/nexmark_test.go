@@ -45,7 +45,7 @@ func TestNexmarkAnswers(t *testing.T) {
 			for _, q := range nexmark.Queries() {
 				o := tt.opts
 				o.Query, o.Events, o.Dump, o.Interval = q.Name, tt.events, folder, 100*time.Millisecond
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 				r, err := Nexmark(ctx, o)
 				cancel()
 				if err != nil {

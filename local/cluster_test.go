@@ -125,7 +125,7 @@ func TestBoundedJobFinishes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var last jobmanager.Info
 	if err := c.Wait(ctx, 20*time.Millisecond, func(infos []jobmanager.Info) { last = infos[0] }); err != nil {
@@ -154,7 +154,7 @@ func tableRows(t *testing.T, dir string) int64 {
 func TestResume(t *testing.T) {
 	const n = 4_000
 	addr, dir, log := broker(t, n), t.TempDir(), testLog(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	for round := range 3 {
 		c := start(t, dir, addr, log)

@@ -68,7 +68,7 @@ func TestRulesSurviveRescale(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	produce := func(topic, format string, value int64) {
 		t.Helper()

@@ -53,6 +53,8 @@ type memObjects struct {
 	objects map[string][]byte
 	latency time.Duration // of every call
 	reads   int
+	reading int // under way
+	most    int // of them at a time
 	fetches int
 	hold    chan struct{} // Fetch waits until it is closed
 }
@@ -83,9 +85,14 @@ func (m *memObjects) get(ctx context.Context, key string, off, n int64) ([]byte,
 }
 
 func (m *memObjects) ReadAt(ctx context.Context, key string, p []byte, off int64) error {
-	b, err := m.get(ctx, key, off, int64(len(p)))
 	m.mu.Lock()
 	m.reads++
+	m.reading++
+	m.most = max(m.most, m.reading)
+	m.mu.Unlock()
+	b, err := m.get(ctx, key, off, int64(len(p)))
+	m.mu.Lock()
+	m.reading--
 	m.mu.Unlock()
 	copy(p, b)
 	return err

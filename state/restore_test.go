@@ -70,8 +70,8 @@ func chainOf(t testing.TB, sh *Shared, objs *memObjects, epochs, total, n int) (
 	return s, upload(t, s, objs, "chain")
 }
 
-// A restore of overlapping remote files, 30 ms each read, answers its first get well
-// under 2 s, and does not wait for whole files. WEIR_STATE_LONG adds 120 large files.
+// A restore of overlapping remote files, 30 ms each read, answers its first get after
+// few reads, most of them at the same time, and does not wait for whole files. WEIR_STATE_LONG adds 120 large files.
 func TestRestoreLatency(t *testing.T) {
 	restoreLatency(t, 120, 20000, 2000)
 	restoreLatency(t, 12, 40000, 10000)
@@ -99,15 +99,15 @@ func restoreLatency(t *testing.T, epochs, total, n int) {
 	linked := time.Since(start)
 	rows := loadAll(t, s, []uint64{h}, [][]byte{k}) // no filter yet: the hash does not matter
 	first := time.Since(start)
-	t.Logf("%d files of %d bytes: linked after %v, first get after %v, %d reads", len(files), files[0].Length, linked, first, objs.reads)
+	objs.mu.Lock()
+	reads, most := objs.reads, objs.most
+	objs.mu.Unlock()
+	t.Logf("%d files of %d bytes: linked after %v, first get after %v, %d reads, %d at a time", len(files), files[0].Length, linked, first, reads, most)
 	if rows[0] == nil {
 		t.Error("the row is absent")
 	}
-	if objs.reads > epochs+epochs/4 {
-		t.Errorf("%d reads, nearly each of which waits for the one before", objs.reads)
-	}
-	if first > 5*time.Second { // 0.2 s when the machine is idle
-		t.Errorf("first get took %v", first)
+	if reads > epochs+epochs/4 || most < epochs/4 { // else 0.2 s when the machine is idle
+		t.Errorf("%d reads, %d at a time: nearly each waits for the one before", reads, most)
 	}
 	close(objs.hold)
 	<-s.Local()

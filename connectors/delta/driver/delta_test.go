@@ -129,8 +129,8 @@ func write[T any](s *stage, w spi.Writer, v ...T) {
 		if from += n; from < len(v) {
 			select {
 			case <-s.wake:
-			case <-time.After(20 * time.Second):
-				s.t.Fatal("no wake-up for 20 s")
+			case <-time.After(time.Minute):
+				s.t.Fatal("no wake-up for a minute")
 			}
 		}
 	}

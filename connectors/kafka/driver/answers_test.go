@@ -72,7 +72,7 @@ func makeTopic(t *testing.T, cl *kgo.Client, topic string, partitions int32) {
 	if _, err := kadm.NewClient(cl).CreateTopic(context.Background(), partitions, 1, nil, topic); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		req := kmsg.NewPtrMetadataRequest()
 		rt := kmsg.NewMetadataRequestTopic()
@@ -102,7 +102,7 @@ func (x *transaction) write(n int) {
 // end sends EndTxn until the answer is not "wait".
 func (x *transaction) end(h handle, commit bool) string {
 	x.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		code, err := endTxn(context.Background(), x.raw, h, commit)
 		switch {
@@ -117,7 +117,7 @@ func (x *transaction) end(h handle, commit bool) string {
 		}
 		select {
 		case <-deadline:
-			x.t.Fatalf("EndTxn answers %v for 20 s", code)
+			x.t.Fatalf("EndTxn answers %v for a minute", code)
 		default:
 		}
 	}
@@ -129,7 +129,7 @@ func (x *transaction) abort() string  { return x.end(x.handle, false) }
 // initialise does what a successor does.
 func (x *transaction) initialise() {
 	x.t.Helper()
-	w := &writer{raw: x.raw, cfg: &sinkConfig{startup: 20 * time.Second, txnTimeout: time.Minute}, clock: clock.Wall()}
+	w := &writer{raw: x.raw, cfg: &sinkConfig{startup: time.Minute, txnTimeout: time.Minute}, clock: clock.Wall()}
 	if err := w.initialise(context.Background(), x.handle.ID); err != nil {
 		x.t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func (x *transaction) settled() {
 func settle(t *testing.T, cl *kgo.Client, topic string) {
 	t.Helper()
 	adm := kadm.NewClient(cl)
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		ends, err1 := adm.ListEndOffsets(context.Background(), topic)
 		stable, err2 := adm.ListCommittedOffsets(context.Background(), topic)
@@ -379,7 +379,7 @@ func TestSourceOnRealKafka(t *testing.T) {
 		t.Errorf("the new partition: %v", ids(got))
 	}
 	r.Completed(1, r.Snapshot())
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		os, err := kadm.NewClient(cl).FetchOffsets(context.Background(), "pipe/"+topic)
 		if o, ok := os.Lookup(topic, 2); err == nil && ok && o.At == 20 {

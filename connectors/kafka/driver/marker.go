@@ -57,7 +57,7 @@ func (w *writer) mark(id string, client *kgo.Client, m *marker) {
 	case <-w.ctx.Done():
 		return
 	}
-	ctx, cancel := context.WithTimeout(w.ctx, markerTry)
+	ctx, cancel := context.WithTimeout(w.ctx, w.markerTry)
 	defer cancel()
 	h := handle{ID: id}
 	var err error

@@ -71,9 +71,14 @@ func TestSecurity(t *testing.T) {
 		{"tls of a stranger, host not looked at", []kfake.Opt{kfake.TLS(&tls.Config{Certificates: []tls.Certificate{other}})}, []string{"security.protocol", "SSL", "ssl.ca.location", strange, "ssl.endpoint.identification.algorithm", "none"}, "certificate"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			c := cluster(t, map[string]int32{"in": 1}, tt.opts...)
 			w := newWorld()
-			r, err := Source{}.Open(t.Context(), w.env("src", 0, 1, source(append(tt.options, "end", "latest", "startup_timeout", "300ms")...), c.ListenAddrs()), nil, nil)
+			patience := "1m"
+			if tt.want != "" {
+				patience = "2s"
+			}
+			r, err := Source{}.Open(t.Context(), w.env("src", 0, 1, source(append(tt.options, "end", "latest", "startup_timeout", patience)...), c.ListenAddrs()), nil, nil)
 			if err == nil {
 				r.Close()
 			}

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,8 @@ import (
 type Sink struct {
 	Clock     clock.Clock // nil: the wall clock
 	Producers *Producers  // nil: each subtask has a client of its own
+
+	markerTry time.Duration // of writing a commit marker; markerTry
 }
 
 func (s Sink) clock() clock.Clock {
@@ -58,8 +61,9 @@ type writer struct {
 
 	sendCtx context.Context // of records
 
-	unmarked atomic.Bool  // a marker could not be written: no more are tried
-	marks    atomic.Int64 // markers tried
+	markerTry time.Duration
+	unmarked  atomic.Bool  // a marker could not be written: no more are tried
+	marks     atomic.Int64 // markers tried
 
 	// Owned by the turn.
 	open     *producer // takes rows; nil until the first row of an epoch
@@ -95,7 +99,7 @@ func (s Sink) OpenWriter(ctx context.Context, env spi.Env, restored map[int][]by
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{env: env, cfg: cfg, clock: s.clock(), ids: cfg.ids}
+	w := &writer{env: env, cfg: cfg, clock: s.clock(), markerTry: cmp.Or(s.markerTry, markerTry), ids: cfg.ids}
 	if w.raw, err = kgo.NewClient(opts...); err != nil {
 		return nil, fmt.Errorf("kafka sink: %w", err)
 	}

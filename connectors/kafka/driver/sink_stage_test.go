@@ -24,7 +24,7 @@ func sink(options ...string) dataflow.Connector {
 
 func openWriter(t *testing.T, env spi.Env, restored map[int][]byte) spi.Writer {
 	t.Helper()
-	w, err := Sink{}.OpenWriter(context.Background(), env, restored)
+	w, err := Sink{markerTry: time.Minute}.OpenWriter(context.Background(), env, restored)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func visibleIn(t *testing.T, brokers []string, topic string, committed bool) (ou
 			cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: {o.Partition: kgo.NewOffset().AtStart()}})
 		}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for len(left) > 0 {
 		fs := cl.PollFetches(ctx)

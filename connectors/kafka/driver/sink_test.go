@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/stream/spi"
 )
 
@@ -469,13 +470,13 @@ func TestSinkOpenFaults(t *testing.T) {
 		want    string
 	}{
 		{"missing topic", c.ListenAddrs(), []string{"topic", "absent"}, `kafka: topic "absent" does not exist on ` + c.ListenAddrs()[0] + `: create it, or correct the name`},
-		{"unreachable", []string{"127.0.0.1:1"}, nil, `kafka: no broker of 127.0.0.1:1 answered within 300ms: `},
+		{"unreachable", []string{"127.0.0.1:1"}, []string{"startup_timeout", "300ms"}, `kafka: no broker of 127.0.0.1:1 answered within 300ms: `},
 		{"time-out", c.ListenAddrs(), []string{"transaction.timeout.ms", "3600000"}, `kafka sink: transaction.timeout.ms 3600000 is more than the brokers' transaction.max.timeout.ms allows: lower it, or raise theirs`},
 		{"old cluster", old.ListenAddrs(), nil, `kafka sink: the cluster at ` + old.ListenAddrs()[0] + ` has transaction.version 0 but guarantee "exactly_once" needs 2, `},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			env := newWorld().env("snk", 0, 1, sink(append([]string{"startup_timeout", "300ms"}, tt.options...)...), tt.brokers)
-			w, err := Sink{}.OpenWriter(context.Background(), env, nil)
+			env := newWorld().env("snk", 0, 1, sink(append([]string{"startup_timeout", "10s"}, tt.options...)...), tt.brokers)
+			w, err := Sink{Clock: hasty{clock.Wall()}}.OpenWriter(context.Background(), env, nil)
 			if err == nil {
 				defer w.Close()
 				err = w.Start(context.Background())

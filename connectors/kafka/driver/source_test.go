@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirstream/weir/connectors/kafka"
 	"github.com/weirstream/weir/dataflow"
+	"github.com/weirstream/weir/internal/clock"
 	"github.com/weirstream/weir/stream/spi"
 )
 
@@ -90,7 +91,7 @@ func TestSourceReadsAllOnce(t *testing.T) {
 		}
 		part, _ := drain[event](t, r, w, left)
 		got = append(got, part...)
-		if lag := r.Lag(); lag != 0 {
+		if lag := r.Lag(); lag != 0 && left > 0 { // where nothing is left to read, no fetch tells where the ends are
 			t.Errorf("Lag = %d after everything was read", lag)
 		}
 	}
@@ -221,7 +222,7 @@ func TestSourceStoresOffsets(t *testing.T) {
 	drain[event](t, r, w, 9)
 	r.Completed(1, r.Snapshot())
 	admin := kadm.NewClient(cl)
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		os, err := admin.FetchOffsets(context.Background(), "pipe/src")
 		if o, ok := os.Lookup("in", 0); err == nil && ok && o.At == 9 {
@@ -311,14 +312,14 @@ func TestSourceOpenFaults(t *testing.T) {
 	}{
 		{"missing topic", c.ListenAddrs(), []string{"topics", "in,absent"}, `kafka: topic "absent" does not exist on ` + c.ListenAddrs()[0] + `: create it, or correct the name`},
 		{"no match", c.ListenAddrs(), []string{"topic_pattern", "x.*", "end", "latest"}, `kafka source: no topic on ` + c.ListenAddrs()[0] + ` matches "^(?:x.*)$": create one, or correct topic_pattern`},
-		{"unreachable", []string{"127.0.0.1:1"}, nil, `kafka: no broker of 127.0.0.1:1 answered within 300ms: `},
+		{"unreachable", []string{"127.0.0.1:1"}, []string{"startup_timeout", "300ms"}, `kafka: no broker of 127.0.0.1:1 answered within 300ms: `},
 		{"no group offset", c.ListenAddrs(), []string{"start", "committed", "start_fallback", "fail"}, `kafka source: group "pipe/src" has no offset of in/0: set start_fallback to earliest or latest to begin there`},
 		{"end not named", c.ListenAddrs(), []string{"end", "specific", "end_offsets", "in/7=3"}, `kafka source: option "end_offsets" does not name in/0`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld()
-			env := w.env("src", 0, 1, source(append([]string{"startup_timeout", "300ms"}, tt.options...)...), tt.brokers)
-			_, err := Source{}.Open(context.Background(), env, nil, nil)
+			env := w.env("src", 0, 1, source(append([]string{"startup_timeout", "10s"}, tt.options...)...), tt.brokers)
+			_, err := Source{Clock: hasty{clock.Wall()}}.Open(context.Background(), env, nil, nil)
 			if err == nil || !strings.HasPrefix(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
