@@ -73,7 +73,7 @@ func readFields() []Field {
 // readParquetCheckpoint applies one Parquet file of a checkpoint, and the sidecars
 // that it names.
 func (t *Table) readParquetCheckpoint(ctx context.Context, s *Snapshot, path string, size int64, sidecars bool) error {
-	d := &actionDecoder{}
+	d := &actionDecoder{passing: true}
 	return t.checkpointColumns(ctx, path, size, readFields(), func(c *actionColumns, n int) error {
 		s.files.reserve(int(c.rows))
 		if err := d.decode(c, n, s.apply); err != nil {
@@ -181,6 +181,7 @@ func (c *actionColumns) named(name string) **Vector {
 // actionDecoder turns checkpoint rows into actions. Files of one partition share
 // their values.
 type actionDecoder struct {
+	passing    bool // the file of an add is the decoder's again too, when fn returns
 	partitions map[string]map[string]*string
 	key        []byte
 }
@@ -202,11 +203,15 @@ func (d *actionDecoder) decode(c *actionColumns, n int, fn func(*action) error) 
 		switch {
 		case !absent(c.add, i):
 			m := c.add.Children
-			if len(slab) == 0 {
+			if len(slab) == 0 && d.passing {
+				slab = make([]AddFile, 1)
+			} else if len(slab) == 0 {
 				slab = make([]AddFile, c.adds(i, n))
 			}
 			f := &slab[0]
-			slab = slab[1:]
+			if !d.passing {
+				slab = slab[1:]
+			}
 			*f = AddFile{
 				Path: paths.at(i), PartitionValues: d.partition(m[1], i), DataChange: false, Stats: stats.at(i), Tags: mapAt(m[6], i),
 				DeletionVector: vectorAt(m[7], i), ClusteringProvider: textAt(m[10], i),

@@ -57,6 +57,9 @@ func newCheckpointRows(w io.Writer, fields []Field) (*checkpointRows, error) {
 // one row group.
 const checkpointGroupBytes = 16 << 20
 
+// checkpointBatchRows are few, so that a small checkpoint makes little garbage.
+const checkpointBatchRows = 256
+
 // row starts a row in the named action's column and returns its members. The other
 // columns get their nulls when they are next needed.
 func (r *checkpointRows) row(column int) []*Vector {
@@ -69,7 +72,7 @@ func (r *checkpointRows) end(column int) error {
 	r.batch.Columns[column].AppendElements()
 	r.batch.Len++
 	r.n++
-	if r.batch.Len >= 4096 {
+	if r.batch.Len >= checkpointBatchRows {
 		return r.flush()
 	}
 	return nil

@@ -76,9 +76,15 @@ func (t *Table) WriteCheckpointWith(ctx context.Context, s *Snapshot, o Checkpoi
 	if err != nil {
 		return err
 	}
-	for _, a := range s.Files() {
-		if err := w.add(a); err != nil {
+	if w.perFile == 0 {
+		if err := w.files(&s.files); err != nil {
 			return w.abort(err)
+		}
+	} else {
+		for a := range s.files.all() {
+			if err := w.add(a); err != nil {
+				return w.abort(err)
+			}
 		}
 	}
 	for _, rm := range removes {

@@ -53,11 +53,11 @@ type vectorCounts struct {
 }
 
 // count adds a live file to the sums, or takes it out with sign -1.
-func (s *Snapshot) count(a *AddFile, sign int64) {
-	s.bytes += sign * a.Size
+func (s *Snapshot) count(f fileFacts, sign int64) {
+	s.bytes += sign * f.size
 	deleted := int64(0)
-	if a.DeletionVector != nil {
-		deleted = a.DeletionVector.Cardinality
+	if f.vector != nil {
+		deleted = f.vector.Cardinality
 		s.vectors.vectors += sign
 		s.vectors.rows += sign * deleted
 	}
@@ -201,7 +201,7 @@ func (c *versionChecksum) lists(s *Snapshot) string {
 			if a == nil {
 				return "an empty entry among the files"
 			}
-			if b := s.files.get(a.key()); b == nil || b.Size != a.Size {
+			if b, ok := s.files.find(a.key()); !ok || b.size != a.Size {
 				return fmt.Sprintf("file %s is not the same", a.Path)
 			}
 		}
@@ -222,7 +222,7 @@ func (c *versionChecksum) histograms(s *Snapshot) string {
 		return "the histogram of file sizes has no proper bins"
 	}
 	counts, sizes := make([]int64, n), make([]int64, n)
-	for a := range s.files.all() {
+	for a := range s.files.bare() {
 		i := sort.Search(n, func(i int) bool { return h.Boundaries[i] > a.Size }) - 1
 		counts[max(i, 0)]++
 		sizes[max(i, 0)] += a.Size

@@ -79,7 +79,7 @@ func (s *Snapshot) Clone(ctx context.Context, target Store, opts TableOptions) (
 		return nil, err
 	}
 	t := &Table{store: target, opts: o}
-	t.mu.latest = &Snapshot{table: t, version: -1, protocol: s.protocol, metadata: meta, files: newFileMap[*AddFile](), removes: newFileMap[*RemoveFile](),
+	t.mu.latest = &Snapshot{table: t, version: -1, protocol: s.protocol, metadata: meta, files: newFileSet(), removes: newRemoveMap(),
 		txns: map[string]Txn{}, domains: map[string]DomainMetadata{}, base: -1}
 	if err := t.mu.latest.finish(); err != nil {
 		return nil, err

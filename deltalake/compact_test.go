@@ -26,7 +26,7 @@ func TestLikeSizedBounds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(1, 2))
-			s := &Snapshot{files: newFileMap[*AddFile](), metadata: &Metadata{}}
+			s := &Snapshot{files: newFileSet(), metadata: &Metadata{}}
 			o, err := CompactOptions{}.filled(s.metadata)
 			if err != nil {
 				t.Fatal(err)

@@ -123,8 +123,8 @@ func (s *Snapshot) contradicts(o *Snapshot) string {
 	if a, b := s.files.len(), o.files.len(); a != b {
 		return fmt.Sprintf("%d files instead of %d", b, a)
 	}
-	for a := range s.files.all() {
-		if b := o.files.get(a.key()); b == nil || b.Size != a.Size {
+	for a := range s.files.bare() {
+		if b, ok := o.files.find(a.key()); !ok || b.size != a.Size {
 			return fmt.Sprintf("file %s is not the same", a.Path)
 		}
 	}

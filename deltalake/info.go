@@ -90,12 +90,12 @@ type Diff struct {
 func DiffOf(a, b *Snapshot) *Diff {
 	d := &Diff{Added: []*AddFile{}, Removed: []*AddFile{}, Properties: map[string]string{}}
 	for _, f := range b.Files() {
-		if a.files.get(f.key()) == nil {
+		if !a.files.has(f.key()) {
 			d.Added = append(d.Added, f)
 		}
 	}
 	for _, f := range a.Files() {
-		if b.files.get(f.key()) == nil {
+		if !b.files.has(f.key()) {
 			d.Removed = append(d.Removed, f)
 		}
 	}

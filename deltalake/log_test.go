@@ -52,7 +52,7 @@ func TestLogShapes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sum := &Snapshot{files: newFileMap[*AddFile](), removes: newFileMap[*RemoveFile](), txns: map[string]Txn{}, domains: map[string]DomainMetadata{}}
+		sum := &Snapshot{files: newFileSet(), removes: newRemoveMap(), txns: map[string]Txn{}, domains: map[string]DomainMetadata{}}
 		for v := from; v <= to; v++ {
 			actions, err := tbl.commitAt(ctx, v)
 			if err != nil {

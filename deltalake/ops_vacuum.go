@@ -98,7 +98,7 @@ func (s *Snapshot) usedFiles(cutoff time.Time) map[string]bool {
 			}
 		}
 	}
-	for a := range s.files.all() {
+	for a := range s.files.bare() {
 		mark(a.Path, a.DeletionVector)
 	}
 	for r := range s.removes.all() {
@@ -167,7 +167,7 @@ func (t *Table) Restore(ctx context.Context, version int64) (*Metrics, error) {
 		}
 		now := t.opts.Now().UnixMilli()
 		for _, a := range old.Files() {
-			if s.files.get(a.key()) != nil {
+			if s.files.has(a.key()) {
 				continue
 			}
 			store, p, err := t.resolve(a.Path)
@@ -183,7 +183,7 @@ func (t *Table) Restore(ctx context.Context, version int64) (*Metrics, error) {
 			d.m.FilesAdded++
 		}
 		for _, a := range s.Files() {
-			if old.files.get(a.key()) == nil {
+			if !old.files.has(a.key()) {
 				d.remove(a, now)
 			}
 		}

@@ -272,7 +272,7 @@ func (t *Table) dropMade(ctx context.Context, s *Snapshot, adds []*AddFile, chan
 // deletion vector, are the table's already.
 func (s *Snapshot) fresh(adds []*AddFile) (out []*AddFile) {
 	for _, a := range adds {
-		if a.DeletionVector == nil && s.files.get(a.key()) == nil {
+		if a.DeletionVector == nil && !s.files.has(a.key()) {
 			out = append(out, a)
 		}
 	}

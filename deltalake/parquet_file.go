@@ -1,6 +1,7 @@
 package deltalake
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -74,6 +75,7 @@ type pqWriter struct {
 	kv        []format.KeyValue
 	noDict    []bool         // per leaf: its values hardly repeat
 	indexes   []writtenIndex // of all column chunks written, in order
+	copied    *bytes.Buffer  // takes all that is written; nil
 }
 
 const (
@@ -257,6 +259,9 @@ func (p *pqWriter) emit(b []byte) error {
 		}
 	}
 	p.pos += int64(len(b))
+	if p.copied != nil {
+		p.copied.Write(b)
+	}
 	_, err := p.w.Write(b)
 	return err
 }

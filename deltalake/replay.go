@@ -80,7 +80,7 @@ func (t *Table) withSegment(ctx context.Context, version, below int64, use func(
 // emptySnapshot is where a replay starts.
 func (t *Table) emptySnapshot(version int64) *Snapshot {
 	return &Snapshot{
-		table: t, version: version, files: newFileMap[*AddFile](), removes: newFileMap[*RemoveFile](),
+		table: t, version: version, files: newFileSet(), removes: newRemoveMap(),
 		txns: map[string]Txn{}, domains: map[string]DomainMetadata{}, base: -1,
 	}
 }

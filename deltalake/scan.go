@@ -63,7 +63,7 @@ func (s *Snapshot) prepare(o ScanOptions) (*scan, error) {
 		sc.pick = append(sc.pick, i)
 		sc.out.Fields = append(sc.out.Fields, sc.read.Fields[i])
 	}
-	sc.files = s.Files()
+	var table *Expr // the filter over the whole table
 	if o.Filter != nil {
 		need := map[string]bool{}
 		o.Filter.columns(need)
@@ -76,18 +76,16 @@ func (s *Snapshot) prepare(o ScanOptions) (*scan, error) {
 		if sc.filter, err = o.Filter.bind(sc.read); err != nil {
 			return nil, err
 		}
-		table, err := o.Filter.bind(s.spec.schema)
-		if err != nil {
+		if table, err = o.Filter.bind(s.spec.schema); err != nil {
 			return nil, err
 		}
-		kept := sc.files[:0]
-		for _, a := range sc.files {
-			if s.fileMayMatch(table, a) {
-				kept = append(kept, a)
-			}
-		}
-		sc.files = kept
 	}
+	for a := range s.files.each(table != nil) {
+		if table == nil || s.fileMayMatch(table, a) {
+			sc.files = append(sc.files, a)
+		}
+	}
+	sortFiles(sc.files)
 	if o.RowIDs {
 		if !s.metadata.tracksRows() {
 			return nil, fmt.Errorf("deltalake: version %d does not track rows; set %s", s.version, rowTrackingProperty)

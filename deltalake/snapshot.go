@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"sort"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,8 +17,8 @@ type Snapshot struct {
 	protocol *Protocol
 	metadata *Metadata
 	spec     *FileSpec
-	files    fileMap[*AddFile]
-	removes  fileMap[*RemoveFile]
+	files    fileSet
+	removes  removeMap
 	txns     map[string]Txn
 	domains  map[string]DomainMetadata
 	millis   int64 // time of the commit, milliseconds; 0 when its file is gone
@@ -83,13 +84,21 @@ func (s *Snapshot) Files() []*AddFile {
 	for a := range s.files.all() {
 		out = append(out, a)
 	}
-	sort.Slice(out, func(i, j int) bool {
-		if out[i].Path != out[j].Path {
-			return out[i].Path < out[j].Path
-		}
-		return out[i].DeletionVector.uniqueID() < out[j].DeletionVector.uniqueID()
-	})
+	sortFiles(out)
 	return out
+}
+
+// AllFiles yields the live data files in no order. Where there are very many it
+// takes far less memory than Files: the snapshot keeps them packed.
+func (s *Snapshot) AllFiles() iter.Seq[*AddFile] { return s.files.all() }
+
+func sortFiles(files []*AddFile) {
+	slices.SortFunc(files, func(a, b *AddFile) int {
+		if c := strings.Compare(a.Path, b.Path); c != 0 || a.DeletionVector == nil && b.DeletionVector == nil {
+			return c
+		}
+		return strings.Compare(a.DeletionVector.uniqueID(), b.DeletionVector.uniqueID())
+	})
 }
 
 // TxnVersion returns the last version that appID committed, and false when it
@@ -128,7 +137,7 @@ func (s *Snapshot) keepsTime() bool { return s.metadata.keepsTime() }
 func (s *Snapshot) fork() *Snapshot {
 	c := *s
 	oldest := s.table.opts.Now().Add(-s.tombstoneRetention()).UnixMilli()
-	c.files = s.files.fork(nil)
+	c.files = s.files.fork()
 	c.removes = s.removes.fork(func(r *RemoveFile) bool { return r.DeletionTimestamp >= oldest })
 	c.txns, c.domains = maps.Clone(s.txns), maps.Clone(s.domains)
 	return &c
@@ -143,15 +152,15 @@ func (s *Snapshot) apply(a *action) error {
 		if k.path == "" {
 			return fmt.Errorf("deltalake: an add action has no path")
 		}
-		if old := s.files.get(k); old != nil {
+		if old, ok := s.files.find(k); ok {
 			s.count(old, -1)
 		}
-		s.count(a.Add, 1)
+		s.count(fileFacts{a.Add.Size, a.Add.DeletionVector}, 1)
 		s.files.set(k, a.Add)
 		s.removes.del(k)
 	case a.Remove != nil:
 		k := a.Remove.key()
-		if old := s.files.get(k); old != nil {
+		if old, ok := s.files.find(k); ok {
 			s.count(old, -1)
 			s.files.del(k)
 		}
@@ -223,99 +232,4 @@ func (s *Snapshot) lacks(what string) error {
 		from = fmt.Sprintf(", nor has its checkpoint of version %d", s.base)
 	}
 	return fmt.Errorf("deltalake: version %d has no %s action%s; the log is damaged", s.version, what, from)
-}
-
-// fileMap is a map that forks cheaply: a shared base and a small overlay, in
-// which nil hides a key of the base. Forking costs the overlay, which stays near
-// the square root of the base.
-type fileMap[V interface{ *AddFile | *RemoveFile }] struct {
-	base  map[fileKey]V
-	over  map[fileKey]V
-	owned bool // base may be changed
-	count int
-}
-
-func newFileMap[V interface{ *AddFile | *RemoveFile }]() fileMap[V] {
-	return fileMap[V]{base: map[fileKey]V{}, owned: true}
-}
-
-func (m *fileMap[V]) len() int { return m.count }
-
-func (m *fileMap[V]) get(k fileKey) V {
-	if v, ok := m.over[k]; ok {
-		return v
-	}
-	return m.base[k]
-}
-
-func (m *fileMap[V]) set(k fileKey, v V) {
-	if m.get(k) == nil {
-		m.count++
-	}
-	if m.owned {
-		m.base[k] = v
-	} else {
-		m.over[k] = v
-	}
-}
-
-func (m *fileMap[V]) del(k fileKey) {
-	if m.get(k) == nil {
-		return
-	}
-	m.count--
-	if m.owned {
-		delete(m.base, k)
-	} else if _, ok := m.base[k]; ok {
-		m.over[k] = nil
-	} else {
-		delete(m.over, k)
-	}
-}
-
-// reserve makes room for n files in a map that is still empty.
-func (m *fileMap[V]) reserve(n int) {
-	if m.owned && m.count == 0 && n > len(m.base) {
-		m.base = make(map[fileKey]V, n)
-	}
-}
-
-func (m *fileMap[V]) freeze() { m.owned = false }
-
-// fork copies the map. When it has to be built anew it leaves out what keep does not
-// want; nil wants all.
-func (m *fileMap[V]) fork(keep func(V) bool) fileMap[V] {
-	if n := len(m.over); n*n > 4*len(m.base)+1024 {
-		f := fileMap[V]{base: make(map[fileKey]V, m.count+m.count/8), owned: true}
-		for k, v := range m.base {
-			if _, hidden := m.over[k]; !hidden && (keep == nil || keep(v)) {
-				f.base[k] = v
-			}
-		}
-		for k, v := range m.over {
-			if v != nil && (keep == nil || keep(v)) {
-				f.base[k] = v
-			}
-		}
-		f.count = len(f.base)
-		return f
-	}
-	over := make(map[fileKey]V, len(m.over)+4)
-	maps.Copy(over, m.over)
-	return fileMap[V]{base: m.base, over: over, count: m.count}
-}
-
-func (m *fileMap[V]) all() iter.Seq[V] {
-	return func(yield func(V) bool) {
-		for k, v := range m.base {
-			if _, hidden := m.over[k]; !hidden && !yield(v) {
-				return
-			}
-		}
-		for _, v := range m.over {
-			if v != nil && !yield(v) {
-				return
-			}
-		}
-	}
 }

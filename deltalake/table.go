@@ -70,7 +70,8 @@ type Table struct {
 		sync.Mutex
 		latest    *Snapshot // newest seen; never nil
 		refreshed time.Time
-		cleaned   time.Time // when old log files were last looked for
+		cleaned   time.Time                   // when old log files were last looked for
+		encoded   map[*fileBlock]encodedBlock // row groups of the last Delta checkpoint written
 	}
 }
 
@@ -235,7 +236,7 @@ func Create(ctx context.Context, store Store, opts CreateOptions) (*Table, error
 	}
 	t = &Table{store: store, opts: o}
 	t.mu.latest = &Snapshot{
-		table: t, version: -1, protocol: protocol, metadata: meta, files: newFileMap[*AddFile](), removes: newFileMap[*RemoveFile](),
+		table: t, version: -1, protocol: protocol, metadata: meta, files: newFileSet(), removes: newRemoveMap(),
 		txns: map[string]Txn{}, domains: map[string]DomainMetadata{}, base: -1,
 	}
 	if err := t.mu.latest.finish(); err != nil {
