@@ -71,7 +71,7 @@ type aloneOptions struct {
 	dir, name, lake, checkpoints string
 	parallelism                  int
 	interval                     time.Duration
-	budget                       int64
+	budget                       ByteSize
 	settings, params             map[string]string
 }
 
@@ -90,7 +90,8 @@ func parseAlone(args []string, out io.Writer) (o aloneOptions, err error) {
 	f.StringVar(&o.checkpoints, "checkpoints", "", "folder or URL of the checkpoints (default DIR/checkpoints)")
 	f.IntVar(&o.parallelism, "p", 1, "parallelism")
 	f.DurationVar(&o.interval, "checkpoint-interval", 10*time.Second, "time between checkpoints")
-	f.Int64Var(&o.budget, "state-budget", 512<<20, "memory for keyed state, bytes")
+	o.budget = 512 << 20
+	f.Var(&o.budget, "state-budget", "memory for keyed state")
 	f.Func("set", "KEY=VALUE setting, such as a named connection; may be repeated", func(s string) error { return pair(s, o.settings) })
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -122,8 +123,8 @@ func runAlone(build Build, args []string, out io.Writer) (err error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	TuneMemory(o.budget)
-	c, err := Start(ctx, Options{Dir: o.dir, Lake: o.lake, Checkpoints: o.checkpoints, Settings: o.settings, StateBudget: o.budget,
+	TuneMemory(int64(o.budget))
+	c, err := Start(ctx, Options{Dir: o.dir, Lake: o.lake, Checkpoints: o.checkpoints, Settings: o.settings, StateBudget: int64(o.budget),
 		Slots: max(6, o.parallelism), Jobs: map[string]Build{linked: build}, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		return err

@@ -9,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime/pprof"
-	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 
 	"github.com/weirstream/weir/bench"
 	"github.com/weirstream/weir/bench/nexmark"
+	"github.com/weirstream/weir/local"
 )
 
 // benchCommand runs the workloads of package bench.
@@ -29,15 +28,18 @@ func benchCommand() *cobra.Command {
 
 // benchFlags are flags of all workloads.
 type benchFlags struct {
-	output, cpuProfile, memProfile, log, budget string
+	output                      format
+	cpuProfile, memProfile, log string
+	budget                      local.ByteSize
 }
 
 func (f *benchFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "json or table")
+	addFormat(cmd, &f.output)
 	cmd.Flags().StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile of the run to this file")
 	cmd.Flags().StringVar(&f.memProfile, "memprofile", "", "write a profile of the heap at the end to this file")
 	cmd.Flags().StringVar(&f.log, "log", "", "append the engine's log to this file")
-	cmd.Flags().StringVar(&f.budget, "state-budget", "1GiB", "memory for state, such as 512MiB")
+	f.budget = 1 << 30
+	cmd.Flags().Var(&f.budget, "state-budget", "memory for keyed state")
 }
 
 // profiled calls f under the profiles that were asked for.
@@ -66,34 +68,21 @@ func (f *benchFlags) profiled(run func() error) (err error) {
 	return errors.Join(pprof.Lookup("allocs").WriteTo(w, 0), w.Close())
 }
 
-func (f *benchFlags) check() error {
-	if f.output != "json" && f.output != "table" {
-		return fmt.Errorf("--output %q: want json or table", f.output)
-	}
-	return nil
-}
-
 func benchNexmarkCommand() *cobra.Command {
 	var f benchFlags
-	var query, events, density, dump string
+	var query, dump string
+	events, density := count(10e6), count(100e3)
 	var parallelism int
 	var interval time.Duration
 	cmd := &cobra.Command{
 		Use: "nexmark", Short: "Run Nexmark queries in this process", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o := bench.NexmarkOptions{Query: query, Parallelism: parallelism, Interval: interval, Dump: dump}
-			err := f.check()
-			n, err1 := parseCount("events", events)
-			d, err2 := parseCount("density", density)
-			b, err3 := parseBytes("state-budget", f.budget)
 			if parallelism < 1 {
-				err = errors.Join(err, fmt.Errorf("--parallelism %d: want at least 1", parallelism))
+				return fmt.Errorf("--parallelism %d: want at least 1", parallelism)
 			}
-			if err := errors.Join(err, err1, err2, err3); err != nil {
-				return err
-			}
-			o.Events, o.Density, o.StateBudget = n, d, b
-			tuneMemory(b)
+			o.Events, o.Density, o.StateBudget = int64(events), int64(density), int64(f.budget)
+			local.TuneMemory(o.StateBudget)
 			if query == "all" {
 				return f.nexmarkAll(cmd)
 			}
@@ -117,8 +106,8 @@ func benchNexmarkCommand() *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().StringVarP(&query, "query", "q", "all", "q0, q1, ... or all: each in a process of its own")
-	cmd.Flags().StringVar(&events, "events", "10M", "events to make")
-	cmd.Flags().StringVar(&density, "density", "100k", "events per second of event time")
+	cmd.Flags().Var(&events, "events", "events to make")
+	cmd.Flags().Var(&density, "density", "events per second of event time")
 	cmd.Flags().IntVarP(&parallelism, "parallelism", "p", 2, "subtasks of each operator")
 	cmd.Flags().DurationVar(&interval, "checkpoint-interval", 10*time.Second, "time between checkpoints")
 	cmd.Flags().StringVar(&dump, "dump", "", "write events and answers as Parquet files to this folder")
@@ -177,36 +166,4 @@ func printNexmark(out io.Writer, results []bench.NexmarkResult) error {
 			r.PerCPU/1e3, r.Generator, r.StateBytes>>20, r.Checkpoints.Count, r.Checkpoints.P99, r.RSSBytes>>20)
 	}
 	return w.Flush()
-}
-
-// parseCount reads a number such as 100000, 100k or 10M.
-func parseCount(flag, text string) (int64, error) {
-	digits, unit := strings.ToLower(text), int64(1)
-	for suffix, u := range map[string]int64{"k": 1e3, "m": 1e6, "b": 1e9} {
-		if rest, ok := strings.CutSuffix(digits, suffix); ok {
-			digits, unit = rest, u
-			break
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 1 || n > (1<<62)/unit {
-		return 0, fmt.Errorf("--%s %q: want a number such as 100000, 100k or 10M", flag, text)
-	}
-	return n * unit, nil
-}
-
-// parseBytes reads a size such as 1048576, 512MiB or 1GiB.
-func parseBytes(flag, text string) (int64, error) {
-	digits, shift := text, 0
-	for suffix, s := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40} {
-		if rest, ok := strings.CutSuffix(text, suffix); ok {
-			digits, shift = rest, s
-			break
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 1 || n > (1<<62)>>shift {
-		return 0, fmt.Errorf("--%s %q: want a size such as 512MiB or 1GiB", flag, text)
-	}
-	return n << shift, nil
 }

@@ -18,17 +18,19 @@ import (
 
 	"github.com/weirstream/weir/bench"
 	"github.com/weirstream/weir/bench/mainjob"
+	"github.com/weirstream/weir/local"
 )
 
 // benchMainJob is the flags of weir bench mainjob.
 type benchMainJob struct {
 	benchFlags
-	workload, events, brokers, guarantee string
-	parallelism, keys                    int
-	rate                                 int64
-	interval, warm, run, floor, idle     time.Duration
-	loaded                               bool
-	properties                           map[string]string
+	workload, brokers, guarantee     string
+	events                           count
+	parallelism, keys                int
+	rate                             int64
+	interval, warm, run, floor, idle time.Duration
+	loaded                           bool
+	properties                       map[string]string
 }
 
 func benchMainJobCommand() *cobra.Command {
@@ -39,7 +41,8 @@ func benchMainJobCommand() *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().StringVarP(&f.workload, "workload", "w", "all", strings.Join(bench.Workloads(), ", ")+", latency or all but latency")
-	cmd.Flags().StringVar(&f.events, "events", "5M", "records")
+	f.events = 5e6
+	cmd.Flags().Var(&f.events, "events", "records")
 	cmd.Flags().IntVar(&f.keys, "keys", 10_000, "users, by whom records are keyed")
 	cmd.Flags().StringVar(&f.brokers, "broker", "", "a Kafka to use (HOST:PORT,...); by default the embedded one, in a process of its own")
 	cmd.Flags().IntVarP(&f.parallelism, "parallelism", "p", 2, "subtasks of each operator")
@@ -87,9 +90,6 @@ func benchPaceCommand() *cobra.Command {
 // runAll starts a broker if none is given, loads it, and runs the workloads, each
 // in a process of its own if they are several.
 func (f *benchMainJob) runAll(cmd *cobra.Command) (err error) {
-	n, err1 := parseCount("events", f.events)
-	budget, err2 := parseBytes("state-budget", f.budget)
-	err = errors.Join(f.check(), err1, err2)
 	if f.keys > mainjob.MostUsers {
 		err = errors.Join(err, fmt.Errorf("--keys %d: want at most %d", f.keys, mainjob.MostUsers))
 	}
@@ -114,7 +114,7 @@ func (f *benchMainJob) runAll(cmd *cobra.Command) (err error) {
 		kind = "embedded"
 	}
 	if needs && !f.loaded {
-		if err := f.load(cmd.Context(), n); err != nil {
+		if err := f.load(cmd.Context(), int64(f.events)); err != nil {
 			return err
 		}
 	}
@@ -125,8 +125,8 @@ func (f *benchMainJob) runAll(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
-	tuneMemory(budget)
-	o := bench.MainJobOptions{Workload: f.workload, Brokers: f.brokers, Kafka: kind, Events: n, Keys: f.keys, Parallelism: f.parallelism, StateBudget: budget,
+	local.TuneMemory(int64(f.budget))
+	o := bench.MainJobOptions{Workload: f.workload, Brokers: f.brokers, Kafka: kind, Events: int64(f.events), Keys: f.keys, Parallelism: f.parallelism, StateBudget: int64(f.budget),
 		Interval: f.interval, Log: log, Rate: f.rate, Guarantee: f.guarantee, Idle: f.idle, Kgo: f.properties}
 	o.Pace = f.pace(self, mainjob.Paced, mainjob.Out, f.warm, f.run)
 	if f.floor > 0 {

@@ -9,24 +9,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirstream/weir/bench"
+	"github.com/weirstream/weir/local"
 )
 
 func benchStateCommand() *cobra.Command {
 	var f benchFlags
-	var keys, touched string
+	keys, touched := count(20e6), count(10e3)
 	o := bench.StateOptions{}
 	cmd := &cobra.Command{
 		Use: "state", Short: "Measure state far beyond memory: load, small epochs, restore", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			err = f.check()
-			k, err1 := parseCount("keys", keys)
-			t, err2 := parseCount("touched", touched)
-			b, err3 := parseBytes("state-budget", f.budget)
-			if err := errors.Join(err, err1, err2, err3); err != nil {
-				return err
-			}
-			tuneMemory(b)
-			o.Keys, o.Touched, o.Budget = k, t, b
+			o.Keys, o.Touched, o.Budget = int64(keys), int64(touched), int64(f.budget)
+			local.TuneMemory(o.Budget)
 			log, done, err := bench.LogTo(f.log)
 			if err != nil {
 				return err
@@ -55,8 +49,8 @@ restore to the first record %.0f ms
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&keys, "keys", "20M", "keys to load, 100 bytes of state each")
-	cmd.Flags().StringVar(&touched, "touched", "10k", "keys touched per epoch, drawn uniformly")
+	cmd.Flags().Var(&keys, "keys", "keys to load, 100 bytes of state each")
+	cmd.Flags().Var(&touched, "touched", "keys touched per epoch, drawn uniformly")
 	cmd.Flags().IntVar(&o.Epochs, "epochs", 200, "epochs of touching")
 	cmd.Flags().DurationVar(&o.Interval, "checkpoint-interval", 500*time.Millisecond, "time between checkpoints while touching")
 	cmd.Flags().IntVarP(&o.Parallelism, "parallelism", "p", 2, "subtasks of each operator")

@@ -1,38 +1,44 @@
 package main
 
 import (
-	"strings"
+	"reflect"
 	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/weirstream/weir/local"
 )
 
 // Counts and sizes are read as people write them, and anything else is refused by
 // flag and value.
-func TestBenchNumbers(t *testing.T) {
+func TestNumbers(t *testing.T) {
 	for _, tt := range []struct {
-		text string
-		read func(flag, text string) (int64, error)
-		want int64 // 0: refused
+		text  string
+		value pflag.Value
+		want  int64 // 0: refused
+		shown string
 	}{
-		{"100000", parseCount, 100_000},
-		{"100k", parseCount, 100_000},
-		{"10M", parseCount, 10_000_000},
-		{"2B", parseCount, 2_000_000_000},
-		{"0", parseCount, 0},
-		{"-1k", parseCount, 0},
-		{"9999999999B", parseCount, 0},
-		{"ten", parseCount, 0},
-		{"1048576", parseBytes, 1 << 20},
-		{"512MiB", parseBytes, 512 << 20},
-		{"1GiB", parseBytes, 1 << 30},
-		{"1GB", parseBytes, 0},
-		{"", parseBytes, 0},
+		{"100000", new(count), 100_000, "100k"},
+		{"100k", new(count), 100_000, "100k"},
+		{"10M", new(count), 10_000_000, "10M"},
+		{"2B", new(count), 2_000_000_000, "2B"},
+		{"12345", new(count), 12_345, "12345"},
+		{"0", new(count), 0, "0"},
+		{"-1k", new(count), 0, "0"},
+		{"9999999999B", new(count), 0, "0"},
+		{"ten", new(count), 0, "0"},
+		{"1048576", new(local.ByteSize), 1 << 20, "1MiB"},
+		{"512MiB", new(local.ByteSize), 512 << 20, "512MiB"},
+		{"1GiB", new(local.ByteSize), 1 << 30, "1GiB"},
+		{"1000", new(local.ByteSize), 1000, "1000"},
+		{"1GB", new(local.ByteSize), 0, "0"},
+		{"9999999TiB", new(local.ByteSize), 0, "0"},
+		{"", new(local.ByteSize), 0, "0"},
 	} {
-		got, err := tt.read("size", tt.text)
-		switch {
-		case tt.want == 0 && (err == nil || !strings.Contains(err.Error(), "--size") || !strings.Contains(err.Error(), tt.text)):
-			t.Errorf("%q: %d, %v: want an error that names flag and value", tt.text, got, err)
-		case tt.want != 0 && (err != nil || got != tt.want):
-			t.Errorf("%q: %d, %v, want %d", tt.text, got, err, tt.want)
+		err := tt.value.Set(tt.text)
+		got := reflect.ValueOf(tt.value).Elem().Int()
+		if (err == nil) != (tt.want != 0) || got != tt.want || tt.value.String() != tt.shown {
+			t.Errorf("%q: %d, %v, shown as %s; want %d, shown as %s", tt.text, got, err, tt.value, tt.want, tt.shown)
 		}
 	}
 }

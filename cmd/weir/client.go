@@ -28,7 +28,7 @@ import (
 // client speaks to a job manager's REST API.
 type client struct {
 	addr   string
-	format string // table or json
+	format format
 	out    io.Writer
 	said   *progress // of what is waited for
 }
@@ -43,12 +43,9 @@ func clientCommands() []*cobra.Command {
 	}
 	for _, cmd := range cmds {
 		cmd.Flags().StringVar(&c.addr, "job-manager", "127.0.0.1:8081", "address of the job manager's REST API")
-		cmd.Flags().StringVarP(&c.format, "output", "o", "table", "table or json")
+		addFormat(cmd, &c.format)
 		run := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if c.format != "table" && c.format != "json" {
-				return fmt.Errorf("-o %q is unknown: table or json", c.format)
-			}
 			c.out, c.said = cmd.OutOrStdout(), newProgress(cmd.ErrOrStderr(), 5*time.Second)
 			defer c.said.wipe()
 			return run(cmd, args)

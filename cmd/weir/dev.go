@@ -31,7 +31,7 @@ type devOptions struct {
 	fresh, retail, untilDone                                      bool
 	slots, parallelism, limit                                     int
 	interval, timeout, commitTimeout                              time.Duration
-	stateBudget                                                   int64
+	stateBudget                                                   local.ByteSize
 	settings, params                                              []string
 }
 
@@ -64,7 +64,8 @@ savepoint, the second exits at once; the next start resumes the jobs.`,
 	f.DurationVar(&o.interval, "checkpoint-interval", time.Second, "time between checkpoints")
 	f.DurationVar(&o.timeout, "checkpoint-timeout", 10*time.Minute, "a checkpoint that takes longer is aborted")
 	f.DurationVar(&o.commitTimeout, "commit-timeout", 2*time.Minute, "a job fails when sinks that cannot commit hold checkpoints back for longer; negative: never")
-	f.Int64Var(&o.stateBudget, "state-budget", 512<<20, "memory for keyed state of all jobs, worker processes included, bytes")
+	o.stateBudget = 512 << 20
+	f.Var(&o.stateBudget, "state-budget", "memory for keyed state of all jobs, worker processes included")
 	f.StringArrayVar(&o.settings, "set", nil, "KEY=VALUE setting, such as a named connection; may be repeated")
 	f.StringArrayVar(&o.params, "param", nil, "KEY=VALUE parameter of the jobs given; may be repeated")
 	return cmd
@@ -83,7 +84,7 @@ type dev struct {
 }
 
 func runDev(ctx context.Context, o devOptions, jobs []string, out io.Writer) (err error) {
-	tuneMemory(o.stateBudget)
+	local.TuneMemory(int64(o.stateBudget))
 	d := &dev{opts: o, started: time.Now(), out: newStatus(out)}
 	if o.fresh {
 		if err := emptyDir(o.dir); err != nil {
@@ -161,7 +162,7 @@ func (d *dev) startCluster(ctx context.Context, log *slog.Logger) (err error) {
 		return err
 	}
 	d.cluster, err = local.Start(ctx, local.Options{
-		Dir: d.opts.dir, Lake: d.opts.lake, Checkpoints: d.opts.checkpoints, Slots: d.opts.slots, StateBudget: d.opts.stateBudget, Settings: settings, Log: log,
+		Dir: d.opts.dir, Lake: d.opts.lake, Checkpoints: d.opts.checkpoints, Slots: d.opts.slots, StateBudget: int64(d.opts.stateBudget), Settings: settings, Log: log,
 	})
 	return err
 }

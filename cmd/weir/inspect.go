@@ -33,14 +33,11 @@ func inspectCommand() *cobra.Command {
 }
 
 func inspector(use, short string, f func(w io.Writer, path string, asJSON bool) error) *cobra.Command {
-	var format string
+	var output format
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-		if format != "table" && format != "json" {
-			return fmt.Errorf("-o %q is unknown: table or json", format)
-		}
-		return f(cmd.OutOrStdout(), args[0], format == "json")
+		return f(cmd.OutOrStdout(), args[0], output == "json")
 	}}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	addFormat(cmd, &output)
 	return cmd
 }
 

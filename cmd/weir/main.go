@@ -43,8 +43,13 @@ func root() *cobra.Command {
 		Use: "weir", Short: "A stream-processing cluster: keyed actors, exactly-once checkpoints, Delta Lake tables",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	cmd.AddCommand(devCommand(), buildCommand(), inspectPluginCommand(), versionCommand(), brokerCommand(), benchCommand(), inspectCommand(), tableCommand())
-	cmd.AddCommand(clientCommands()...)
+	group(cmd, "Clusters", devCommand(), brokerCommand())
+	group(cmd, "Jobs", append(clientCommands(), buildCommand())...)
+	group(cmd, "Data", tableCommand(), inspectCommand())
+	group(cmd, "Others", benchCommand(), versionCommand())
+	cmd.SetHelpCommandGroupID("Others")
+	cmd.SetCompletionCommandGroupID("Others")
+	cmd.AddCommand(inspectPluginCommand())
 	sayUsage(cmd)
 	return cmd
 }

@@ -18,8 +18,8 @@ import (
 
 // tableFlags are shared by the subcommands of weir table.
 type tableFlags struct {
-	output    string // "" or "json"
-	version   int64  // -1 is the newest
+	output    format
+	version   int64 // -1 is the newest
 	timestamp string
 	where     string
 	columns   []string
@@ -32,10 +32,11 @@ func tableCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "table",
 		Short: "Read, change and maintain Delta Lake tables",
-		Long:  "Works on the Delta table at a path or a URI: file://, s3://, gs://, az:// or abfss://. Every subcommand takes -o json.",
+		Long:  "Table works on the Delta table at a path or a URI: file://, s3://, gs://, az:// or\nabfss://.",
 	}
-	cmd.AddCommand(tableInfo(), tableHistory(), tableShow(), tableSchema(), tableFiles(), tableExport(), tableDiff())
-	cmd.AddCommand(tableChangeCommands()...)
+	group(cmd, "Read", tableInfo(), tableSchema(), tableFiles(), tableHistory(), tableDiff(), tableShow(), tableExport(), tableCDF(), tableFollow())
+	group(cmd, "Change", tableCreate(), tableConvert(), tableAppend(), tableDelete(), tableMerge(), tableRestore(), tableAlter(), tableProperties())
+	group(cmd, "Maintain", tableOptimize(), tableVacuum(), tableCheckpoint(), tableFsck())
 	return cmd
 }
 
@@ -141,24 +142,14 @@ func (f *tableFlags) condition() (*deltalake.Expr, error) {
 	return deltalake.ParseExpr(f.where)
 }
 
-func (f *tableFlags) addOutput(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.output, "output", "o", "", "output format: json")
-	cmd.PreRunE = func(*cobra.Command, []string) error { // before anything is changed
-		if f.output != "" && f.output != "json" && f.output != "text" {
-			return fmt.Errorf("-o %q is unknown: json, or text", f.output)
-		}
-		return nil
-	}
-}
-
 func (f *tableFlags) addVersion(cmd *cobra.Command) {
-	cmd.Flags().Int64Var(&f.version, "version", -1, "version of the table; the newest")
-	cmd.Flags().StringVar(&f.timestamp, "timestamp", "", "the version at this time")
+	cmd.Flags().Int64Var(&f.version, "version", -1, "version of the table; -1 is the newest")
+	cmd.Flags().StringVar(&f.timestamp, "timestamp", "", "the version at this time, such as 2026-01-31T12:00:00Z")
 }
 
 func (f *tableFlags) addScan(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.where, "where", "", "condition that rows must fulfil")
-	cmd.Flags().StringSliceVar(&f.columns, "columns", nil, "columns to read; all")
+	cmd.Flags().StringSliceVar(&f.columns, "columns", nil, "columns to read (default all)")
 }
 
 // print writes v as JSON when asked for, else calls text.
@@ -169,14 +160,6 @@ func (f *tableFlags) print(w io.Writer, v any, text func() error) error {
 		return enc.Encode(v)
 	}
 	return text()
-}
-
-// tableChangeCommands are the subcommands that change or maintain a table.
-func tableChangeCommands() []*cobra.Command {
-	return []*cobra.Command{
-		tableCreate(), tableAppend(), tableDelete(), tableMerge(), tableOptimize(), tableVacuum(), tableRestore(),
-		tableCheckpoint(), tableProperties(), tableAlter(), tableFsck(), tableConvert(), tableCDF(), tableFollow(),
-	}
 }
 
 // change builds a command over one table that prints a result.
@@ -200,7 +183,7 @@ func change(use, short string, f *tableFlags, run func(ctx context.Context, t *d
 			})
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	return cmd
 }
 

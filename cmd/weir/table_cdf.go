@@ -10,7 +10,7 @@ func tableCDF() *cobra.Command {
 	var f tableFlags
 	var from, until int64
 	cmd := &cobra.Command{
-		Use: "cdf TABLE --from N [--until M]", Short: "The change data feed of a range of versions", Args: cobra.ExactArgs(1),
+		Use: "cdf TABLE --from N [--until M]", Short: "Print the change data feed of a range of versions", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := openTable(cmd.Context(), args[0])
 			if err != nil {
@@ -26,9 +26,9 @@ func tableCDF() *cobra.Command {
 			return f.rows(cmd.OutOrStdout(), nil, t.Changes(cmd.Context(), o))
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	f.addScan(cmd)
 	cmd.Flags().Int64Var(&from, "from", 0, "first version")
-	cmd.Flags().Int64Var(&until, "until", -1, "last version; the newest")
+	cmd.Flags().Int64Var(&until, "until", -1, "last version; -1 is the newest")
 	return cmd
 }

@@ -28,7 +28,7 @@ func tableCheckpoint() *cobra.Command {
 			})
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	return cmd
 }
 

@@ -38,7 +38,7 @@ func tableConvert() *cobra.Command {
 			})
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	cmd.Flags().StringArrayVar(&partition, "partition-by", nil, "partition columns as 'name type, ...'")
 	return cmd
 }

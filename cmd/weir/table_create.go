@@ -41,7 +41,7 @@ func tableCreate() *cobra.Command {
 			})
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	cmd.Flags().StringArrayVar(&columns, "columns", nil, "columns as 'name type [not null] [generated always|by default as identity [(start with N increment by N)]], ...', or one JSON schema")
 	cmd.Flags().StringSliceVar(&partition, "partition-by", nil, "partition columns")
 	cmd.Flags().StringSliceVar(&cluster, "cluster-by", nil, "columns that optimize clusters rows by")

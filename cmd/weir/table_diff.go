@@ -12,7 +12,7 @@ func tableDiff() *cobra.Command {
 	var f tableFlags
 	var from, until int64
 	cmd := &cobra.Command{
-		Use: "diff TABLE --from N [--until M]", Short: "What changed between two versions", Args: cobra.ExactArgs(1),
+		Use: "diff TABLE --from N [--until M]", Short: "Show what changed between two versions", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := openTable(cmd.Context(), args[0])
 			if err != nil {
@@ -46,8 +46,8 @@ func tableDiff() *cobra.Command {
 			})
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	cmd.Flags().Int64Var(&from, "from", 0, "older version")
-	cmd.Flags().Int64Var(&until, "until", -1, "newer version; the newest")
+	cmd.Flags().Int64Var(&until, "until", -1, "newer version; -1 is the newest")
 	return cmd
 }

@@ -45,7 +45,7 @@ func tableExport() *cobra.Command {
 			})
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	f.addVersion(cmd)
 	f.addScan(cmd)
 	cmd.Flags().StringVar(&to, "to", "", "file to write")

@@ -9,7 +9,7 @@ import (
 func tableFiles() *cobra.Command {
 	var f tableFlags
 	cmd := &cobra.Command{
-		Use: "files TABLE", Short: "The live data files of a table", Args: cobra.ExactArgs(1),
+		Use: "files TABLE", Short: "List the live data files of a table", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := f.snapshot(cmd.Context(), args[0])
 			if err != nil {
@@ -33,7 +33,7 @@ func tableFiles() *cobra.Command {
 			})
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	f.addVersion(cmd)
 	return cmd
 }

@@ -44,7 +44,7 @@ func tableFollow() *cobra.Command {
 			return f.follow(cmd.Context(), cmd.OutOrStdout(), t, at, o, cursorFile, once, every)
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	f.addScan(cmd)
 	cmd.Flags().Int64Var(&f.version, "from", -1, "first version to read; the rows of the newest version first")
 	cmd.Flags().StringVar(&cursorFile, "cursor", "", "file that keeps the position between runs")

@@ -10,7 +10,7 @@ import (
 func tableHistory() *cobra.Command {
 	var f tableFlags
 	cmd := &cobra.Command{
-		Use: "history TABLE", Short: "The commits of a table, newest first", Args: cobra.ExactArgs(1),
+		Use: "history TABLE", Short: "List the commits of a table, newest first", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := openTable(cmd.Context(), args[0])
 			if err != nil {
@@ -31,7 +31,7 @@ func tableHistory() *cobra.Command {
 			})
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	cmd.Flags().IntVar(&f.limit, "limit", 20, "commits to show; 0 shows all")
 	return cmd
 }

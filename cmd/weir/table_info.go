@@ -10,7 +10,7 @@ import (
 func tableInfo() *cobra.Command {
 	var f tableFlags
 	cmd := &cobra.Command{
-		Use: "info TABLE", Short: "Version, protocol, size and properties of a table, without reading data", Args: cobra.ExactArgs(1),
+		Use: "info TABLE", Short: "Show version, protocol, size and properties of a table, without reading data", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := f.snapshot(cmd.Context(), args[0])
 			if err != nil {
@@ -37,7 +37,7 @@ func tableInfo() *cobra.Command {
 			})
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	f.addVersion(cmd)
 	return cmd
 }
@@ -45,7 +45,7 @@ func tableInfo() *cobra.Command {
 func tableSchema() *cobra.Command {
 	var f tableFlags
 	cmd := &cobra.Command{
-		Use: "schema TABLE", Short: "The columns of a table", Args: cobra.ExactArgs(1),
+		Use: "schema TABLE", Short: "Show the columns of a table", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := f.snapshot(cmd.Context(), args[0])
 			if err != nil {
@@ -55,7 +55,7 @@ func tableSchema() *cobra.Command {
 			return f.print(w, s.Schema(), func() error { printSchema(w, s.Schema()); return nil })
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	f.addVersion(cmd)
 	return cmd
 }

@@ -79,7 +79,7 @@ func TestTableFormatFirst(t *testing.T) {
 	if _, err := weirTable(t, "create", dir, "--columns", "id long"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := weirTable(t, "properties", dir, "--set", "a=b", "-o", "xml"); err == nil || !strings.Contains(err.Error(), `-o "xml" is unknown`) {
+	if _, err := weirTable(t, "properties", dir, "--set", "a=b", "-o", "xml"); err == nil || !strings.Contains(err.Error(), "want table or json") {
 		t.Errorf("error %v", err)
 	}
 	tbl, err := openTable(context.Background(), dir)

@@ -14,7 +14,7 @@ import (
 func tableShow() *cobra.Command {
 	var f tableFlags
 	cmd := &cobra.Command{
-		Use: "show TABLE", Short: "Rows of a table", Args: cobra.ExactArgs(1),
+		Use: "show TABLE", Short: "Show rows of a table", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := f.snapshot(cmd.Context(), args[0])
 			if err != nil {
@@ -27,7 +27,7 @@ func tableShow() *cobra.Command {
 			return f.show(cmd.Context(), cmd.OutOrStdout(), s, o)
 		},
 	}
-	f.addOutput(cmd)
+	addFormat(cmd, &f.output)
 	f.addVersion(cmd)
 	f.addScan(cmd)
 	cmd.Flags().IntVar(&f.limit, "limit", 20, "rows to show; 0 shows all")

@@ -37,6 +37,15 @@ func sayUsage(cmd *cobra.Command) {
 	}
 }
 
+// group adds commands to cmd under a title of its help.
+func group(cmd *cobra.Command, title string, commands ...*cobra.Command) {
+	cmd.AddGroup(&cobra.Group{ID: title, Title: title + ":"})
+	for _, c := range commands {
+		c.GroupID = title
+		cmd.AddCommand(c)
+	}
+}
+
 // commandFault names an unknown subcommand.
 func commandFault(cmd *cobra.Command, name string) error {
 	var known []string
@@ -48,7 +57,10 @@ func commandFault(cmd *cobra.Command, name string) error {
 	return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), name, orNearest(name, known, cmd))
 }
 
-var unknownFlag = regexp.MustCompile(`^unknown flag: --(\S+)$`)
+var (
+	unknownFlag = regexp.MustCompile(`^unknown flag: --(\S+)$`)
+	wrongValue  = regexp.MustCompile(`(?s)^invalid argument (".*") for "(?:-\w, )?(--\S+)" flag: (?:strconv\.(\w+): parsing ".*": )?(.*)$`)
+)
 
 // flagFault names a flag that is unknown, or has a value it cannot have.
 func flagFault(cmd *cobra.Command, err error) error {
@@ -57,6 +69,16 @@ func flagFault(cmd *cobra.Command, err error) error {
 	}
 	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
 		return commandFault(cmd, cmd.Flags().Arg(0)) // its flags are not what is wrong
+	}
+	if m := wrongValue.FindStringSubmatch(err.Error()); m != nil {
+		why := m[4]
+		switch {
+		case m[3] == "ParseBool":
+			why = "want true or false"
+		case m[3] != "" && why == "invalid syntax":
+			why = "want a number"
+		}
+		return fmt.Errorf("%s: %s %s: %s", cmd.CommandPath(), m[2], m[1], why)
 	}
 	m := unknownFlag.FindStringSubmatch(err.Error())
 	if m == nil {

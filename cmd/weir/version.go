@@ -9,22 +9,18 @@ import (
 )
 
 func versionCommand() *cobra.Command {
-	var format string
+	var output format
 	cmd := &cobra.Command{
 		Use: "version", Short: "Print the version, commit and toolchain", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch format {
-			case "table":
-			case "json":
+			if output == "json" {
 				return printJSON(cmd.OutOrStdout(), map[string]string{"commit": commit(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH})
-			default:
-				return fmt.Errorf("-o %q is unknown: table or json", format)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "weir %s %s %s/%s\n", commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	addFormat(cmd, &output)
 	return cmd
 }
 
