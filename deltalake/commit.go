@@ -471,6 +471,14 @@ func removedFile(base *Snapshot, k fileKey) *AddFile {
 // fits tells why files written for s cannot be added to a table that now asks
 // for t.
 func (s *FileSpec) fits(t *FileSpec) error {
+	if err := s.laidOutFor(t); err != nil {
+		return err
+	}
+	return s.ruled().rulesFit(t)
+}
+
+// laidOutFor is fits for who only reads: rules of rows are of no concern.
+func (s *FileSpec) laidOutFor(t *FileSpec) error {
 	if s.mapped != t.mapped {
 		return errors.New("changed column mapping")
 	}
@@ -482,10 +490,7 @@ func (s *FileSpec) fits(t *FileSpec) error {
 			return fmt.Errorf("changed partition column %q", s.partition[i].Name)
 		}
 	}
-	if err := fieldsFit(s.data.Fields, t.data.Fields, s.mapped, ""); err != nil {
-		return err
-	}
-	return s.ruled().rulesFit(t)
+	return fieldsFit(s.data.Fields, t.data.Fields, s.mapped, "")
 }
 
 func fieldsFit(written, now []Field, mapped bool, prefix string) error {

@@ -154,7 +154,7 @@ func (f *feedReader) compatible(v int64, m *Metadata) error {
 	if err != nil {
 		return err
 	}
-	if err := spec.fits(f.s.spec); err != nil {
+	if err := spec.laidOutFor(f.s.spec); err != nil {
 		return fmt.Errorf("deltalake: the change feed cannot be read across version %d, which has another schema: the table since %w; read the ranges apart", v, err)
 	}
 	return nil

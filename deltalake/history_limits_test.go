@@ -10,6 +10,9 @@ import (
 
 // cannot names what keeps a writer from a step, "" when nothing does.
 func (h *history) cannot(name string, st *step) string {
+	if why := h.wideCannot(name, st); why != "" {
+		return why
+	}
 	switch name {
 	case "weir":
 		for f := range h.feats {

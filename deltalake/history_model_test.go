@@ -17,6 +17,7 @@ import (
 type state struct {
 	schema *Schema
 	rows   [][]any
+	checks int // constraints that the table has
 }
 
 // lookup returns the value of a column; with an alias in a merge.
@@ -186,7 +187,7 @@ func assigned(s *Schema, row []any, set []assignment, get lookup) []any {
 	for _, x := range set {
 		n[s.Index(x.col)] = x.eval(get)
 	}
-	return n
+	return derive(s, n)
 }
 
 // padded copies a row with nulls for columns that are younger than it.

@@ -50,10 +50,11 @@ func (h *history) birth(turn int) {
 	} else if len(fields) < 3 {
 		fields = append(fields, Col("name", Of(KindString)))
 	}
+	fields, cluster := h.widen(fields, props)
 	s := NewSchema(fields...)
-	writer := h.writer(turn, &step{op: "create"})
-	h.done = append(h.done, fmt.Sprintf("%s creates %v %v", writer, jsonText(s), props))
-	if err := h.tools.create(h.t, writer, h.dir, s, h.part, props); err != nil {
+	writer := h.writer(turn, &step{op: "create", schema: s})
+	h.done = append(h.done, fmt.Sprintf("%s creates %v %v clustered by %v", writer, jsonText(s), props, cluster))
+	if err := h.tools.create(h.t, writer, h.dir, s, h.part, cluster, props); err != nil {
 		h.fatalf("%s create: %v", writer, err)
 	}
 	h.states = []state{{schema: s}}
@@ -116,7 +117,9 @@ func (h *history) random(t *Type) any {
 func (h *history) row(s *Schema, id int64) []any {
 	r := []any{id}
 	for _, f := range s.Fields[1:] {
-		if slices.Contains(h.part, f.Name) && f.Type.Kind == KindString {
+		if special(f.Name) {
+			r = append(r, h.specialValue(f.Name, id))
+		} else if slices.Contains(h.part, f.Name) && f.Type.Kind == KindString {
 			r = append(r, pick[any](h, "p1", "p2", nil, "p/3 =%"))
 		} else if slices.Contains(h.part, f.Name) {
 			r = append(r, pick[any](h, int64(19_001), int64(19_002), nil))
@@ -124,7 +127,7 @@ func (h *history) row(s *Schema, id int64) []any {
 			r = append(r, h.random(f.Type))
 		}
 	}
-	return r
+	return derive(s, r)
 }
 
 // fresh makes n rows with ids of their own.
@@ -190,7 +193,7 @@ func (h *history) condition(s *Schema, alias string, depth int) cond {
 func (h *history) setters(s *Schema, alias string) []assignment {
 	var out []assignment
 	for _, f := range s.Fields[1:] {
-		if !h.chance(40) {
+		if !h.chance(40) || f.Name == generatedName || f.Name == identityName {
 			continue
 		}
 		col := alias + f.Name
@@ -237,14 +240,17 @@ func (h *history) setters(s *Schema, alias string) []assignment {
 func (h *history) plan() *step {
 	s := h.now().schema
 	switch op := pick(h, "append", "append", "append", "overwrite", "replace", "delete", "delete", "delete", "update", "update", "merge", "merge", "merge",
-		"optimize", "optimize", "schema", "schema", "property", "checkpoint", "checkpoint", "cleanup", "vacuum", "restore"); op {
+		"optimize", "optimize", "schema", "schema", "property", "checkpoint", "checkpoint", "cleanup", "vacuum", "restore",
+		"constraint", "violation", "compact log", "clone", "overwrite schema"); op {
+	case "constraint", "violation", "compact log", "clone", "overwrite schema":
+		return h.planWide(op)
 	case "append":
 		if h.chance(25) {
 			if wide := h.added(s); wide != nil {
 				return &step{op: "append", schema: wide, rows: h.fresh(wide, 3), merge: true}
 			}
 		}
-		return &step{op: op, schema: s, rows: h.fresh(s, 2+h.rng.IntN(10))}
+		return h.omitted(s, &step{op: op, schema: s, rows: h.fresh(s, 2+h.rng.IntN(10))})
 	case "overwrite":
 		return &step{op: op, schema: s, rows: h.fresh(s, 2+h.rng.IntN(10)), dynamic: h.part != nil && h.chance(50)}
 	case "replace":
@@ -266,7 +272,7 @@ func (h *history) plan() *step {
 		return h.planMerge(s)
 	case "optimize":
 		st := &step{op: op, zorder: []string{}}
-		if h.chance(40) {
+		if h.chance(40) && !h.feats["clustering"] {
 			st.zorder = []string{"id"}
 		}
 		return st
@@ -308,10 +314,10 @@ func (h *history) planMerge(s *Schema) *step {
 		c := h.condition(s, pick(h, "t.", "s."), 1)
 		st.clauses = append(st.clauses, clause{"matched delete", &c, nil})
 	}
-	switch h.rng.IntN(3) {
-	case 0:
+	switch n := h.rng.IntN(3); {
+	case n == 0 && !h.feats["identityColumns"]: // their values stay
 		st.clauses = append(st.clauses, clause{"matched update", maybe("s."), nil})
-	case 1:
+	case n == 1:
 		st.clauses = append(st.clauses, clause{"matched update", maybe("t."), h.setters(s, "t.")})
 	}
 	if h.chance(70) || st.clauses == nil {
@@ -342,6 +348,9 @@ func (h *history) added(s *Schema) *Schema {
 func (h *history) planSchema(s *Schema) *step {
 	i := 1 + h.rng.IntN(len(s.Fields)-1)
 	f := s.Fields[i]
+	if special(f.Name) {
+		return nil
+	}
 	if h.feats["columnMapping"] && h.chance(60) && !slices.Contains(h.part, f.Name) {
 		if h.chance(50) && len(s.Fields)-len(h.part) > 2 {
 			return &step{op: "drop", name: f.Name}

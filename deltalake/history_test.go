@@ -33,6 +33,11 @@ type step struct {
 	name, to   string
 	typ        *Type
 	key, value string
+
+	filled  [][]any  // append: what rows become that lack columns which the table fills
+	part    []string // overwrite schema: stays so
+	from    int64    // compact log
+	refused bool     // every writer must refuse it
 }
 
 // command is the step as testdata/interop.py and spark.py read it.
@@ -47,6 +52,10 @@ func (st *step) command(dir string) map[string]any {
 	if st.typ != nil {
 		c["type"] = st.typ.String()
 	}
+	if st.op == "overwrite schema" {
+		c["partition"] = append([]string{}, st.part...)
+	}
+	c["fill"] = st.filled != nil
 	sets := func(set []assignment) map[string]string {
 		out := map[string]string{}
 		for _, s := range set {
@@ -99,6 +108,7 @@ type history struct {
 	firm   int64   // versions from here on must be readable
 	next   int64   // id of the next row
 	feed   int64   // version since which there is a change feed
+	cloned bool    // the table is a shallow clone
 	done   []string
 }
 
@@ -122,7 +132,11 @@ func (h *history) apply(st *step) state {
 		if st.merge {
 			s.schema = st.schema
 		}
-		s.rows = append(rows, st.rows...)
+		if st.filled != nil {
+			s.rows = append(rows, st.filled...)
+		} else {
+			s.rows = append(rows, st.rows...)
+		}
 	case "overwrite":
 		switch {
 		case st.where != nil:
@@ -158,6 +172,10 @@ func (h *history) apply(st *step) state {
 			rows = append(rows, slices.Delete(padded(s.schema, r), i, i+1))
 		}
 		s.schema, s.rows = NewSchema(slices.Delete(slices.Clone(s.schema.Fields), i, i+1)...), rows
+	case "constraint":
+		s.checks++
+	case "overwrite schema":
+		s.schema, s.rows = st.schema, st.rows
 	case "property":
 		if st.name != "" {
 			h.feats[st.name] = true
@@ -187,7 +205,7 @@ func (h *history) written(st *step) cond {
 
 // changesRows tells whether more than one commit of the step would be a fault.
 func (st *step) changesRows() bool {
-	return slices.Contains([]string{"append", "overwrite", "delete", "update", "merge", "restore"}, st.op)
+	return slices.Contains([]string{"append", "overwrite", "overwrite schema", "delete", "update", "merge", "restore"}, st.op)
 }
 
 // logFiles lists the versions with a commit in JSON and those with a whole
@@ -244,8 +262,19 @@ func (h *history) run(st *step, writer string) {
 		h.fatalf("%v", err)
 	}
 	h.done = append(h.done, fmt.Sprintf("after %d: %s %s", before, writer, raw))
-	if err := h.tools.do(h.t, writer, h.dir, st); err != nil {
+	err = h.tools.do(h.t, writer, h.dir, st)
+	if st.refused {
+		if now, _ := h.logFiles(); err == nil || now[len(now)-1] != before {
+			h.fatalf("%s did not refuse the rows of %s, but answered: %v", writer, st.op, err)
+		}
+		return
+	}
+	if err != nil {
 		h.fatalf("%s %s: %v", writer, st.op, err)
+	}
+	if st.op == "clone" {
+		h.clone(st)
+		return
 	}
 	commits, checkpoints := h.logFiles()
 	last := commits[len(commits)-1]
@@ -396,11 +425,18 @@ func randomHistory(t *testing.T, tools *tools, seed uint64) {
 			continue
 		}
 		h.run(st, writer)
-		tools.count[fmt.Sprintf("%s by %s", st.op, writer)]++
+		what := st.op
+		if st.refused {
+			what = "refused " + what
+		}
+		tools.count[fmt.Sprintf("%s by %s", what, writer)]++
 		n++
 	}
 	h.check()
 	h.checkFeed()
+	for f := range h.feats {
+		tools.count["tables with "+f]++
+	}
 }
 
 // TestHistories lets us, delta-rs and Spark change tables of random features in
@@ -506,7 +542,7 @@ func doOurs(t *testing.T, dir string, st *step) error {
 	case "property":
 		_, err = tbl.SetProperties(ctx, map[string]*string{st.key: &st.value})
 	default:
-		err = fmt.Errorf("operation %q", st.op)
+		err = wideOurs(ctx, tbl, st, source)
 	}
 	return err
 }

@@ -140,16 +140,16 @@ func (x *tools) do(t *testing.T, name, dir string, st *step) error {
 }
 
 // create has a tool make a table.
-func (x *tools) create(t *testing.T, name, dir string, s *Schema, part []string, props map[string]string) error {
+func (x *tools) create(t *testing.T, name, dir string, s *Schema, part, cluster []string, props map[string]string) error {
 	t.Helper()
 	if name == "weir" {
-		_, err := Create(context.Background(), NewFolderStore(dir), CreateOptions{Schema: s, PartitionColumns: part, Properties: props})
+		_, err := Create(context.Background(), NewFolderStore(dir), CreateOptions{Schema: s, PartitionColumns: part, ClusterBy: cluster, Properties: props})
 		return err
 	}
 	if part == nil {
 		part = []string{}
 	}
-	_, err := x.ask(t, name, map[string]any{"cmd": "create", "path": dir, "schema": s, "partition": part, "props": props})
+	_, err := x.ask(t, name, map[string]any{"cmd": "create", "path": dir, "schema": s, "partition": part, "cluster": cluster, "props": props})
 	return err
 }
 

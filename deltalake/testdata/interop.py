@@ -161,6 +161,8 @@ def run(c):
         write_deltalake(d, table(c), mode="append", schema_mode="merge" if c.get("merge") else None, commit_properties=txn)
     elif cmd == "overwrite":
         write_deltalake(d, table(c), mode="overwrite", predicate=c.get("where"))
+    elif cmd == "overwrite schema":
+        write_deltalake(d, table(c), mode="overwrite", schema_mode="overwrite", partition_by=c["partition"] or None)
     elif cmd == "delete":
         d.delete(c["where"])
     elif cmd == "update":

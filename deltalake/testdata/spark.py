@@ -11,6 +11,7 @@ import sparkdelta
 out = rows.answers()
 spark = sparkdelta.session(sys.argv[1], sys.argv[2])
 from delta.tables import DeltaTable
+from pyspark.sql.functions import lit
 
 
 def ddl(t):
@@ -58,6 +59,32 @@ def frame(c):
 def read(path, version):
     df = spark.read.format("delta").option("versionAsOf", version).load(path)
     return df.columns, rows.spark_rows(df)
+
+
+def read_all(path, versions):
+    """Reads versions as few queries: those of one schema together, and again one by
+    one where that fails."""
+    frames, groups = {}, {}
+    for v in versions:
+        try:
+            df = spark.read.format("delta").option("versionAsOf", v).load(path)
+            frames[v] = df
+            groups.setdefault(df.schema.json(), []).append(v)
+        except Exception:
+            pass  # it is told below
+    done = {}
+    for same in groups.values():
+        whole = None
+        for v in same:
+            df = frames[v].select(lit(v).alias("__version"), "*")
+            whole = df if whole is None else whole.unionAll(df)
+        try:
+            got = rows.spark_rows(whole)
+        except Exception:
+            continue
+        for v in same:
+            done[v] = (frames[v].columns, [r[1:] for r in got if r[0] == v])
+    return rows.every(versions, lambda v: done.get(v) or read(path, v))
 
 
 def create(c):
@@ -110,13 +137,20 @@ def run(c):
     if cmd == "validate":
         return validate(path)
     if cmd == "read":
-        return rows.every(c["versions"], lambda v: read(path, v))
+        return read_all(path, c["versions"])
     if cmd == "feed":
         df = spark.read.format("delta").option("readChangeFeed", "true").option("startingVersion", c["from"]).option("endingVersion", c["to"]).load(path)
         df = df.drop("_commit_timestamp")
         return {"versions": [{"version": c["to"], "columns": df.columns, "rows": rows.spark_rows(df)}]}
     if cmd == "create":
         create(c)
+    elif cmd == "append" and c.get("fill"):  # only SQL fills columns that rows lack
+        frame(c).createOrReplaceTempView("source")
+        spark.sql("INSERT INTO %s (%s) SELECT * FROM source" % (t, ", ".join("`%s`" % f["name"] for f in c["schema"]["fields"]))).collect()
+    elif cmd == "clone":
+        spark.sql("CREATE TABLE delta.`%s` SHALLOW CLONE %s" % (c["to"], t)).collect()
+    elif cmd == "overwrite schema":
+        frame(c).write.format("delta").mode("overwrite").option("overwriteSchema", "true").partitionBy(*c["partition"]).save(path)
     elif cmd == "append":
         w = frame(c).write.format("delta").mode("append")
         if c.get("merge"):
