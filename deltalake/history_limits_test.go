@@ -90,6 +90,9 @@ func (h *history) cannotReadFeed(name string) string {
 	if name == "deltars" && h.feats["columnMapping"] {
 		return "delta-rs does not read feeds with columnMapping"
 	}
+	if name == "deltars" && h.feats["deletionVectors"] {
+		return "delta-rs forgets the deletion vectors of removed files in feeds"
+	}
 	if name == "deltars" && h.part != nil {
 		return "delta-rs looks for files of escaped partitions under the log's own text"
 	}

@@ -17,7 +17,8 @@ import (
 type state struct {
 	schema *Schema
 	rows   [][]any
-	checks int // constraints that the table has
+	checks int  // constraints that the table has
+	mapped bool // column mapping is on
 }
 
 // lookup returns the value of a column; with an alias in a merge.

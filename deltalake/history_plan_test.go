@@ -57,7 +57,7 @@ func (h *history) birth(turn int) {
 	if err := h.tools.create(h.t, writer, h.dir, s, h.part, cluster, props); err != nil {
 		h.fatalf("%s create: %v", writer, err)
 	}
-	h.states = []state{{schema: s}}
+	h.states = []state{{schema: s, mapped: h.feats["columnMapping"]}}
 }
 
 // candidates are columns that a table may have besides its id.
@@ -282,7 +282,7 @@ func (h *history) plan() *step {
 		return h.planProperty()
 	case "restore":
 		v := h.firm + h.rng.Int64N(int64(len(h.states))-h.firm)
-		if h.states[v].schema != s {
+		if h.states[v].schema != s || h.states[v].mapped != h.now().mapped {
 			return nil
 		}
 		return &step{op: op, version: v}

@@ -180,6 +180,7 @@ func (h *history) apply(st *step) state {
 		if st.name != "" {
 			h.feats[st.name] = true
 		}
+		s.mapped = s.mapped || st.name == "columnMapping"
 		if st.name == "changeDataFeed" {
 			h.feed = int64(len(h.states))
 		}
