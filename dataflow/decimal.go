@@ -315,7 +315,7 @@ func (d Decimal) Unscaled() []byte { return d.AppendUnscaled(nil) }
 
 // AppendUnscaled appends what Unscaled returns.
 func (d Decimal) AppendUnscaled(dst []byte) []byte {
-	b := d.Unscaled16()
+	b := d.unscaled16()
 	i := 0
 	for i < 15 && (b[i] == 0 && b[i+1] < 0x80 || b[i] == 0xff && b[i+1] >= 0x80) {
 		i++
@@ -323,9 +323,9 @@ func (d Decimal) AppendUnscaled(dst []byte) []byte {
 	return append(dst, b[i:]...)
 }
 
-// Unscaled16 returns the unscaled value as big-endian two's complement of 16
+// unscaled16 returns the unscaled value as big-endian two's complement of 16
 // bytes; its last n bytes are the n-byte form where that holds the value.
-func (d Decimal) Unscaled16() (b [16]byte) {
+func (d Decimal) unscaled16() (b [16]byte) {
 	putBE64(b[:8], uint64(d.hi))
 	putBE64(b[8:], d.lo)
 	return b

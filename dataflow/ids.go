@@ -39,27 +39,22 @@ type SubtaskID struct {
 // String returns "chain/index".
 func (s SubtaskID) String() string { return string(s.Chain) + "/" + strconv.Itoa(s.Index) }
 
-// ParseSubtaskID is the inverse of String.
-func ParseSubtaskID(s string) (SubtaskID, error) {
-	i := strings.LastIndexByte(s, '/')
-	if i < 0 {
-		return SubtaskID{}, fmt.Errorf("dataflow: subtask id %q has no index: want chain/index", s)
-	}
-	n, err := strconv.Atoi(s[i+1:])
-	if err != nil || n < 0 {
-		return SubtaskID{}, fmt.Errorf("dataflow: subtask id %q has no index: want chain/index", s)
-	}
-	return SubtaskID{OperatorID(s[:i]), n}, nil
-}
-
 // MarshalText lets a SubtaskID be a JSON map key.
 func (s SubtaskID) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText is the inverse of MarshalText.
+// UnmarshalText is the inverse of MarshalText and String.
 func (s *SubtaskID) UnmarshalText(b []byte) error {
-	v, err := ParseSubtaskID(string(b))
-	*s = v
-	return err
+	text := string(b)
+	i := strings.LastIndexByte(text, '/')
+	if i < 0 {
+		return fmt.Errorf("dataflow: subtask id %q has no index: want chain/index", text)
+	}
+	n, err := strconv.Atoi(text[i+1:])
+	if err != nil || n < 0 {
+		return fmt.Errorf("dataflow: subtask id %q has no index: want chain/index", text)
+	}
+	*s = SubtaskID{OperatorID(text[:i]), n}
+	return nil
 }
 
 // ChannelID names an ordered stream of batches from one subtask to another: the

@@ -102,15 +102,6 @@ func (p *Plan) Chain(id OperatorID) *Chain {
 	return &p.Chains[i]
 }
 
-// ChainOf returns the chain that runs the operator, or nil.
-func (p *Plan) ChainOf(op OperatorID) *Chain {
-	i := slices.IndexFunc(p.Chains, func(c Chain) bool { return slices.Contains(c.Operators, op) })
-	if i < 0 {
-		return nil
-	}
-	return &p.Chains[i]
-}
-
 // Subtasks returns every subtask in chain order.
 func (p *Plan) Subtasks() (ids []SubtaskID) {
 	for _, c := range p.Chains {
