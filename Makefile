@@ -61,7 +61,7 @@ faults: tools ## 100 kills of the Weir process, judged by delta-rs, DuckDB and a
 	deploy/real/py.sh
 	WEIR_NO_SKIP=1 WEIR_FAULTS=full $(GO) test -timeout 120m -count=1 -v ./internal/faults/...
 
-test-real: tools ## the same on a real Kafka, killed too, and real S3, GCS and Azure servers (needs java, mvn, python3, npm; 30 min)
+test-real: tools ## the kills on a real Kafka, killed too, and connectors on real S3, GCS and Azure servers (needs java, mvn, python3, npm; 30 min)
 	deploy/real/py.sh
 	deploy/real/spark.sh
 	WEIR_REAL=1 WEIR_SPARK=1 $(GO) test -timeout 90m -count=1 -v -run 'OnRealParts' ./internal/faults
@@ -103,5 +103,5 @@ tidy: tools ## go.mod, go.sum and formatting as they must be (seconds; fetches m
 clean: ## remove what the build made
 	rm -rf bin demo-data
 
-ci: ## what .ci/run runs
+ci: ## what .ci/run runs: lint, test, packs, race, 10 histories of test-interop (12 min)
 	.ci/run
