@@ -39,11 +39,12 @@ demo: build packs ## run the retail jobs on real records in one process (90 s af
 
 test: tools ## all tests of the tree (5 min on 2 cores; the outside readers join in if python3 is there)
 	@deploy/real/py.sh || echo "SKIPPED: the checks by delta-rs and DuckDB: python3 with venv is missing"
-	$(GO) test -timeout 15m ./...
+	$(GO) test -timeout 30m ./...
 
 race: tools ## the concurrent packages under the race detector (6 min)
-	$(GO) test -race -short -timeout 20m ./actors/... ./state/... ./stream/... ./jobmanager/... ./taskmanager/... ./local/... ./checkpoint/... \
-		./connectors/... ./internal/clock/... ./internal/codec/... ./internal/objstore/... ./internal/minicluster/...
+	$(GO) test -race -short -timeout 30m ./actors/... ./state/... ./stream/... ./jobmanager/... ./taskmanager/... ./local/... ./checkpoint/... \
+		./connectors/... ./internal/clock/... ./internal/codec/... ./internal/objstore/... ./internal/minicluster/... ./internal/queue/... ./cluster/...
+	$(GO) test -race -short -timeout 30m -run 'Race$$|Racing|BesideWriters|IdentityBeside|Stores$$|LogShapes' ./deltalake # what has goroutines there
 
 lint: tools ## formatting, vet, staticcheck and the house's rules (2 min)
 	@deploy/real/lint.sh
