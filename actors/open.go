@@ -96,6 +96,9 @@ func (d *driver) openOp(ctx context.Context, chain *dataflow.Chain, i int, o *op
 	case dataflow.KindSink:
 		err = d.openSink(ctx, op, was, i, &c, with)
 	default:
+		if op.Keyed {
+			c.Target = was.target()
+		}
 		c.Runner, err = a.opts.Job.NewRunner(name)
 	}
 	o.cfg.Ops = append(o.cfg.Ops, c)
@@ -267,6 +270,22 @@ func (w formerOp) watermark() int64 {
 	wm := int64(math.MaxInt64)
 	for _, f := range w {
 		wm = min(wm, f.state.Watermark)
+	}
+	return wm
+}
+
+// target is the watermark that some of them had reached or were reaching: they may
+// have fired what ends by it, so none of their keys takes a row before. It holds for
+// a keyed operator, each of whose subtasks hears from every sender.
+func (w formerOp) target() int64 {
+	wm := w.watermark()
+	for _, f := range w {
+		if st := f.state; st.Watermark < dataflow.MaxTime { // one that has ended reached more than time
+			wm = max(wm, st.Watermark)
+			if st.Target != 0 {
+				wm = max(wm, st.Target)
+			}
+		}
 	}
 	return wm
 }

@@ -52,3 +52,30 @@ func TestExtraIsNotLostByRescale(t *testing.T) {
 		})
 	}
 }
+
+// The keys of a keyed operator take no row before all that any former subtask had
+// reached, or was reaching when it was cut, is reached again.
+func TestTarget(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		states []dataflow.OpState
+		want   int64
+	}{
+		{"nothing restored", nil, dataflow.MinTime},
+		{"no watermark yet", []dataflow.OpState{{Watermark: dataflow.MinTime}}, dataflow.MinTime},
+		{"one is behind", []dataflow.OpState{{Watermark: -20}, {Watermark: -10}}, -10},
+		{"one was cut between two timers", []dataflow.OpState{{Watermark: 10, Target: 30}, {Watermark: 20}}, 30},
+		{"the first watermark of all", []dataflow.OpState{{Watermark: dataflow.MinTime, Target: -5}}, -5},
+		{"one has ended", []dataflow.OpState{{Watermark: dataflow.MaxTime}, {Watermark: 20}}, 20},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &Restored{}
+			for i, st := range tt.states {
+				r.Parts = append(r.Parts, dataflow.Part{Subtask: dataflow.SubtaskID{Chain: "op", Index: i}, Operators: map[dataflow.OperatorID]dataflow.OpState{"op": st}})
+			}
+			if got := r.operator("op").target(); got != tt.want {
+				t.Errorf("target %d, want %d", got, tt.want)
+			}
+		})
+	}
+}

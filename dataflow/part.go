@@ -41,7 +41,10 @@ type OpState struct {
 	Splits    []SplitState `json:"splits,omitempty"`
 	Writer    []byte       `json:"writer,omitempty"`    // a sink writer's own
 	Watermark int64        `json:"watermark,omitempty"` // reached, timers fired
-	Extra     []byte       `json:"extra,omitempty"`     // the runner's own
+	// Target is the watermark that was being reached, some of whose timers may have
+	// fired; 0: none. A keyed operator takes no row before it has reached it.
+	Target int64  `json:"target,omitempty"`
+	Extra  []byte `json:"extra,omitempty"` // the runner's own
 }
 
 // A Part is what one subtask contributes to one epoch. Files names every object

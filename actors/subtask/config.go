@@ -68,6 +68,7 @@ type Op struct {
 
 	// Restored state of the operator.
 	Watermark int64 // dataflow.MinTime on a fresh start
+	Target    int64 // what to reach before the first row, if it is more; 0: none
 	Extra     []byte
 	WriterWas []byte                // state of the writer
 	Marks     map[string]int64      // of a source: watermark per split

@@ -188,6 +188,9 @@ func (m *Machine) barrier() {
 	for _, o := range m.ops {
 		st := c.part.Operators[o.cfg.Name]
 		st.Watermark = o.reached
+		if o.cfg.Runner != nil && o.target > o.reached && o.target < dataflow.MaxTime {
+			st.Target = o.target // the end of time comes again with the end of the inputs
+		}
 		if o.cfg.Runner != nil {
 			st.Extra = o.cfg.Runner.Extra()
 		}

@@ -70,6 +70,9 @@ func New(cfg Config) (*Machine, error) {
 	for i := range cfg.Ops {
 		c := &m.cfg.Ops[i]
 		o := &op{m: m, i: i, cfg: c, outs: make([]port, c.Outs), target: c.Watermark, reached: c.Watermark, timer: dataflow.MaxTime}
+		if c.Target != 0 {
+			o.target = max(o.target, c.Target)
+		}
 		o.host.o = o
 		o.writer.state = c.WriterWas
 		m.ops = append(m.ops, o)

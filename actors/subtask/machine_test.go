@@ -192,11 +192,45 @@ func TestBarrierBetweenTimers(t *testing.T) {
 	b.turn(0, 9, "0: barrier 1", "write 1.0")
 	b.write()
 	b.expect("ack 1 files 1 commits 0 finished false")
-	if wm := b.acks[0].Operators["op"].Watermark; wm != dataflow.MinTime {
-		t.Errorf("the part holds watermark %d, want that before", wm)
+	st := b.acks[0].Operators["op"]
+	if st.Watermark != dataflow.MinTime || st.Target != 100 {
+		t.Errorf("the part holds watermark %d and target %d, want that before and 100", st.Watermark, st.Target)
 	}
 	b.m.Credit(0, channel.Credit{Rows: 5, Bytes: 1000, Timer: dataflow.MaxTime})
 	b.turn(0, 9, "0: 2 rows")
+}
+
+// A machine that was restored between two timers fires those that are left before
+// the first row: one that is late must not be taken for one in time, after what it
+// belongs to was emitted.
+func TestRestoredBetweenTimers(t *testing.T) {
+	r := &late{}
+	b := newBench(t, 1, r, func(c *subtask.Config) { c.Ops[0].Watermark, c.Ops[0].Target = 50, 100 })
+	b.give(0, rows(70))
+	b.give(0, mark(100))
+	b.turn(0, 9)
+	if want := []string{"advance 100", "rows at 100"}; !slices.Equal(r.calls, want) {
+		t.Errorf("calls %q, want %q", r.calls, want)
+	}
+}
+
+// late notes the order of its calls.
+type late struct {
+	fake.Counter
+	h     spi.Host
+	calls []string
+}
+
+func (l *late) Open(h spi.Host, extra []byte) error { l.h = h; return l.Counter.Open(h, extra) }
+
+func (l *late) Advance(wm int64, budget int) (bool, error) {
+	l.calls = append(l.calls, fmt.Sprint("advance ", wm))
+	return l.Counter.Advance(wm, budget)
+}
+
+func (l *late) Step(p int, in spi.Batch, from int) (int, error) {
+	l.calls = append(l.calls, fmt.Sprint("rows at ", l.h.Watermark()))
+	return l.Counter.Step(p, in, from)
 }
 
 // A barrier that finds a freeze open declines its epoch; what the declined and the

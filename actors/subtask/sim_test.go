@@ -216,7 +216,7 @@ func (s *sim) build(n *node, batch int, window channel.Window, budget int64) err
 		}
 		var splits []dataflow.SplitState
 		c.Marks = map[string]int64{}
-		first := true
+		first, toward := true, dataflow.MinTime
 		for _, part := range s.manifest {
 			st, ok := part.Operators[name]
 			if !ok {
@@ -224,6 +224,12 @@ func (s *sim) build(n *node, batch int, window channel.Window, budget int64) err
 			}
 			if first || st.Watermark < c.Watermark {
 				c.Watermark, first = st.Watermark, false
+			}
+			if st.Watermark < dataflow.MaxTime {
+				toward = max(toward, st.Watermark)
+				if st.Target != 0 {
+					toward = max(toward, st.Target)
+				}
 			}
 			splits = append(splits, st.Splits...)
 			if op.Kind == dataflow.KindSource {
@@ -233,6 +239,9 @@ func (s *sim) build(n *node, batch int, window channel.Window, budget int64) err
 				}
 				maps.Copy(c.Marks, marks)
 			}
+		}
+		if op.Keyed {
+			c.Target = toward
 		}
 		env := spi.Env{Index: n.id.Index, Parallelism: chain.Parallelism}
 		var err error

@@ -209,7 +209,7 @@ func (n *node) openOp(chain *dataflow.Chain, i int, name dataflow.OperatorID, wa
 	}
 	var splits []dataflow.SplitState
 	writers := map[int][]byte{}
-	first := true
+	first, toward := true, dataflow.MinTime
 	for _, p := range was {
 		st, ok := p.Operators[name]
 		if !ok {
@@ -217,6 +217,12 @@ func (n *node) openOp(chain *dataflow.Chain, i int, name dataflow.OperatorID, wa
 		}
 		if first || st.Watermark < c.Watermark {
 			c.Watermark, first = st.Watermark, false
+		}
+		if st.Watermark < dataflow.MaxTime {
+			toward = max(toward, st.Watermark)
+			if st.Target != 0 {
+				toward = max(toward, st.Target)
+			}
 		}
 		splits = append(splits, st.Splits...)
 		writers[p.Subtask.Index] = st.Writer
@@ -227,6 +233,9 @@ func (n *node) openOp(chain *dataflow.Chain, i int, name dataflow.OperatorID, wa
 			}
 			maps.Copy(c.Marks, marks)
 		}
+	}
+	if op.Keyed {
+		c.Target = toward
 	}
 	env := spi.Env{Index: n.id.Index, Parallelism: chain.Parallelism}
 	switch {
