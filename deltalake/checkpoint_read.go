@@ -108,6 +108,9 @@ func (c *actionColumns) sidecarAt(i int) (path string, size int64, ok bool) {
 	return textAt(c.side.Children[0], i), size, true
 }
 
+// checkpointReadRows is a batch that stays in a core's cache.
+const checkpointReadRows = 1024
+
 // checkpointColumns calls fn with the named columns of a Parquet file, batch by
 // batch.
 func (t *Table) checkpointColumns(ctx context.Context, path string, size int64, fields []Field, fn func(c *actionColumns, n int) error) error {
@@ -141,7 +144,7 @@ func (t *Table) checkpointColumns(ctx context.Context, path string, size int64, 
 			return err
 		}
 		for {
-			cols, n, err := r.next(8192)
+			cols, n, err := r.next(checkpointReadRows)
 			if err != nil {
 				return fmt.Errorf("deltalake: checkpoint %s: %w", path, err)
 			}

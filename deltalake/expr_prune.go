@@ -118,10 +118,7 @@ func (s *Snapshot) fileBounds(a *AddFile) func(*Expr) colBounds {
 			return s.spec.partitionBounds(field, a)
 		}
 		if st == nil {
-			st = &fileStatistics{}
-			if a.Stats == "" || json.Unmarshal([]byte(a.Stats), st) != nil {
-				st = &fileStatistics{}
-			}
+			st = parseStatistics(a.Stats)
 		}
 		return st.bounds(s.spec, col)
 	}
@@ -155,12 +152,12 @@ func (st *fileStatistics) bounds(spec *FileSpec, col *Expr) colBounds {
 		fields = fields[i].Type.Fields
 	}
 	var nulls int64
-	if raw := dig(st.NullCount, names); raw != nil && json.Unmarshal(raw, &nulls) == nil {
+	if raw := st.lookup(nullStats, names); raw != nil && json.Unmarshal(raw, &nulls) == nil {
 		b.someNull = nulls > 0
 		b.allNull = st.NumRecords != nil && nulls == *st.NumRecords && nulls > 0
 	}
-	b.lo = statValue(dig(st.MinValues, names), col.field, false)
-	b.hi = statValue(dig(st.MaxValues, names), col.field, true)
+	b.lo = statValue(st.lookup(minStats, names), col.field, false)
+	b.hi = statValue(st.lookup(maxStats, names), col.field, true)
 	return b
 }
 

@@ -193,4 +193,7 @@ type fileStatistics struct {
 	MaxValues   map[string]json.RawMessage `json:"maxValues"`
 	NullCount   map[string]json.RawMessage `json:"nullCount"`
 	TightBounds *bool                      `json:"tightBounds"`
+
+	walked bool      // the maps are not filled; parts has their texts, TightBounds is not read
+	parts  [3]string // by statKeys
 }

@@ -22,6 +22,7 @@ type logRun struct {
 	Wall  float64 `json:"wall_seconds"`
 	CPU   float64 `json:"cpu_seconds"`
 	RSS   int64   `json:"peak_rss_bytes"`
+	Heap  int64   `json:"heap_bytes,omitempty"` // that an open table holds, after a collection
 	Files int     `json:"files"`
 }
 
@@ -41,7 +42,7 @@ func TestLogSpeedBesideDeltaRS(t *testing.T) {
 		at := filepath.Join(dir, table)
 		r := logChild(t, what, at)
 		runs = append(runs, r)
-		line := fmt.Sprintf("%-28s ours %6.2f s, %6.2f CPU s, %5d MB", what+" "+table, r.Wall, r.CPU, r.RSS>>20)
+		line := fmt.Sprintf("%-28s ours %6.2f s, %6.2f CPU s, %5d MB, heap %4d MB", what+" "+table, r.Wall, r.CPU, r.RSS>>20, r.Heap>>20)
 		if theirs != "" {
 			d := logScript(t, theirs, at)
 			d.What = r.What
@@ -184,7 +185,7 @@ func TestLogSpeedChild(t *testing.T) {
 	ctx := context.Background()
 	store := NewFolderStore(dir)
 	began, cpu := time.Now(), cpuSeconds()
-	files := 0
+	files, heap := 0, uint64(0)
 	switch what {
 	case "stream-files":
 		for _, err := range StreamFiles(ctx, store, -1, TableOptions{}) {
@@ -218,9 +219,19 @@ func TestLogSpeedChild(t *testing.T) {
 			if err := tbl.WriteCheckpoint(ctx, tbl.Latest()); err != nil {
 				t.Fatal(err)
 			}
+		} else {
+			defer runtime.KeepAlive(tbl)
+			heap = 1
 		}
 	}
-	fmt.Printf("\n{\"wall_seconds\":%f,\"cpu_seconds\":%f,\"files\":%d}\n", time.Since(began).Seconds(), cpuSeconds()-cpu, files)
+	wall, used := time.Since(began).Seconds(), cpuSeconds()-cpu
+	if heap > 0 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		heap = m.HeapAlloc
+	}
+	fmt.Printf("\n{\"wall_seconds\":%f,\"cpu_seconds\":%f,\"files\":%d,\"heap_bytes\":%d}\n", wall, used, files, heap)
 }
 
 // newestCommit returns the newest version by its name alone.

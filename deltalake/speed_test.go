@@ -226,6 +226,42 @@ func tinyAppends(t *testing.T, dir string) (first, last, firstCPU, lastCPU float
 	return first, last, firstCPU, lastCPU
 }
 
+// What an append of one row costs does not grow with the table: WEIR_DELTA_TINY is
+// the number of appends (5000, some minutes).
+func TestTinyAppendsStayFlat(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("WEIR_DELTA_TINY"))
+	if err != nil {
+		t.Skip("SKIPPED: WEIR_DELTA_TINY does not say how many appends to make (5000)")
+	}
+	ctx := context.Background()
+	one := benchBatch()
+	b := NewBatch(one.Schema)
+	b.Gather(one, []int32{0})
+	tbl, err := Create(ctx, NewFolderStore(t.TempDir()), CreateOptions{Schema: b.Schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, first, last := cpuSeconds(), 0.0, 0.0
+	for i := 1; i <= n; i++ {
+		if _, err := tbl.Append(ctx, Batches(b), WriteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 > 0 {
+			continue
+		}
+		now := cpuSeconds()
+		if last, began = (now-began)*10, now; i == 100 {
+			first = last
+		}
+		if i == 100 || i%1000 == 0 {
+			t.Logf("append %5d: %.2f ms of CPU, by the last hundred", i, last)
+		}
+	}
+	if last > 2*first+1 {
+		t.Errorf("tiny appends grow from %.2f to %.2f ms of CPU", first, last)
+	}
+}
+
 func runSpeedScript(t *testing.T, rows int, dir string) map[string]used {
 	t.Helper()
 	python := os.Getenv("WEIR_PYTHON")

@@ -10,7 +10,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -136,32 +136,12 @@ func (f *FolderStore) walk(ctx context.Context, dir, prefix, after string, yield
 		yield(ObjectInfo{}, err)
 		return false
 	}
-	entries, err := os.ReadDir(filepath.Join(f.root, filepath.FromSlash(dir)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return true
-	}
+	names, err := f.namesIn(dir, prefix, after)
 	if err != nil {
-		yield(ObjectInfo{}, fmt.Errorf("deltalake: %w", err))
+		yield(ObjectInfo{}, err)
 		return false
 	}
-	// A folder sorts as its name with a slash, as its objects do.
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		name := dir + e.Name()
-		if e.IsDir() {
-			name += "/"
-			if !strings.HasPrefix(name, prefix) && !strings.HasPrefix(prefix, name) {
-				continue
-			}
-			if after != "" && name < after && !strings.HasPrefix(after, name) {
-				continue
-			}
-		} else if !strings.HasPrefix(name, prefix) || name <= after && after != "" || strings.HasPrefix(e.Name(), tempPrefix) {
-			continue
-		}
-		names = append(names, name)
-	}
-	sort.Strings(names)
+	slices.Sort(names)
 	for _, name := range names {
 		if strings.HasSuffix(name, "/") {
 			if !f.walk(ctx, name, prefix, after, yield) {
@@ -182,6 +162,50 @@ func (f *FolderStore) walk(ctx context.Context, dir, prefix, after string, yield
 		}
 	}
 	return true
+}
+
+// namesIn returns the paths in dir, in no order, that a listing may have to yield; a
+// folder's ends in a slash, so that it sorts as its objects do. Of a folder of very
+// many files only the names are read, and only those that count are kept.
+func (f *FolderStore) namesIn(dir, prefix, after string) ([]string, error) {
+	d, err := os.Open(filepath.Join(f.root, filepath.FromSlash(dir)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("deltalake: %w", err)
+	}
+	defer d.Close()
+	here, inside := strings.CutPrefix(after, dir) // of after, the name in dir
+	var names []string
+	for {
+		entries, err := d.ReadDir(1024)
+		for _, e := range entries {
+			name := e.Name()
+			if inside && name < here && !e.IsDir() {
+				continue
+			}
+			name = dir + name
+			if e.IsDir() {
+				name += "/"
+				if !strings.HasPrefix(name, prefix) && !strings.HasPrefix(prefix, name) {
+					continue
+				}
+				if after != "" && name < after && !strings.HasPrefix(after, name) {
+					continue
+				}
+			} else if !strings.HasPrefix(name, prefix) || name <= after && after != "" || strings.HasPrefix(e.Name(), tempPrefix) {
+				continue
+			}
+			names = append(names, name)
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, fs.ErrNotExist) {
+			return names, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("deltalake: %w", err)
+		}
+	}
 }
 
 // Put implements Store.
