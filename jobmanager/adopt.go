@@ -33,6 +33,7 @@ func (d *driver) adopt() {
 				d.enter(idle)
 				d.end(ending{phase: fsm.Restarting, reason: err.Error()})
 			default:
+				d.job = d.m.machine.job(d.id)
 				d.enter(idle)
 			}
 		}

@@ -21,7 +21,7 @@ const (
 	tickLeast     = time.Millisecond
 	deployWithin  = 2 * time.Minute
 	stoppedWithin = 30 * time.Second
-	cancelEvery   = 2 * time.Second // until Stopped comes
+	cancelEvery   = 2 * time.Second // until Stopped comes; Drain likewise
 	backoffMin    = time.Second
 	backoffMax    = time.Minute
 	backoffReset  = 10 * time.Minute // an attempt that ran so long starts the back-off anew
@@ -46,6 +46,7 @@ type driver struct {
 	stage     stage
 	since     time.Time // of stage
 	cancelled time.Time // when Cancel was sent last
+	drained   time.Time // when Drain was
 	backoff   time.Duration
 	retryAt   time.Time
 	avoid     map[dataflow.Epoch]bool // corrupt, and allowed to be passed over; replaced, never written
@@ -106,6 +107,9 @@ func newDriver(m *Manager, j *fsm.Job) *driver {
 		avoid: map[dataflow.Epoch]bool{}, waiting: map[string]chan answer{}}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	d.since = m.opts.Clock.Now()
+	if j.Phase == fsm.Cancelling { // by the job manager before: its checkpoints may be given up already
+		d.ending, d.stage = &ending{phase: fsm.Canceled}, halting
+	}
 	return d
 }
 
@@ -157,6 +161,9 @@ func (d *driver) tick() {
 			d.failed(control.Failed{To: d.to(), Reason: fmt.Sprintf("the task manager was not ready within %v", deployWithin)})
 		}
 	case running:
+		if d.job.Drain && now.Sub(d.drained) > cancelEvery {
+			d.sendDrain()
+		}
 		d.step(checkpoint.Tick{})
 	case halting:
 		if now.Sub(d.since) > stoppedWithin {
@@ -293,7 +300,7 @@ func (d *driver) isReady(msg control.Ready) {
 			d.enter(running)
 			if d.job.Drain {
 				d.set(fsm.Stopping, "draining")
-				d.m.down.Send(control.Drain{To: d.to()})
+				d.sendDrain()
 			}
 			d.step(checkpoint.Deployed{Attempt: attempt, Subtasks: d.job.Plan.Subtasks(), Unfinished: unfinished})
 		}
@@ -341,7 +348,7 @@ func (d *driver) askStop(msg askStop) {
 		d.m.append(d.ctx, fsm.Command{Drain: &fsm.Drain{Job: d.id}})
 		d.set(fsm.Stopping, "draining")
 		d.draining = append(d.draining, msg.reply)
-		d.m.down.Send(control.Drain{To: d.to()})
+		d.sendDrain()
 		return
 	}
 	if !msg.suspend {
@@ -490,6 +497,12 @@ func (d *driver) sendCancel() {
 	d.m.down.Send(control.Cancel{To: d.to(), Final: d.ending != nil && d.ending.phase != fsm.Restarting})
 }
 
+// sendDrain tells the sources of the attempt to end; it is repeated, for one may be lost.
+func (d *driver) sendDrain() {
+	d.drained = d.now()
+	d.m.down.Send(control.Drain{To: d.to()})
+}
+
 // stopped is called when nothing of the attempt is left.
 func (d *driver) stopped() {
 	if d.stage == adopting {
@@ -514,6 +527,9 @@ func (d *driver) stopped() {
 		d.retryAt = d.now().Add(d.backoff)
 		d.backoff = min(d.backoff*2, backoffMax)
 		return
+	}
+	if e.phase == fsm.Canceled && d.job.Phase != fsm.Cancelling {
+		d.set(fsm.Cancelling, "") // whatever becomes of this job manager, the job is not deployed again
 	}
 	if e.phase == fsm.Canceled && !d.job.Options.RetainOnCancel {
 		d.dropOwn()

@@ -140,6 +140,13 @@ func (j *jitter) next() float64 {
 	return j.r.Float64()
 }
 
+// mark returns what no other submission is called.
+func (j *jitter) mark() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.r.Uint64()
+}
+
 // objects is how checkpoints are read and written.
 func (m *Manager) objects() checkpoint.Objects {
 	return checkpoint.Objects{Store: m.opts.Store, Clock: m.opts.Clock, Jitter: m.jitter.next}
@@ -241,7 +248,8 @@ func (m *Manager) Submit(ctx context.Context, s Submission) (dataflow.JobID, err
 	if err := m.fits(&plan); err != nil {
 		return "", err
 	}
-	j := fsm.Job{Pipeline: s.Pipeline, Pack: s.Pack, PackHash: s.PackHash, Params: s.Params, Graph: s.Graph, Plan: plan, Options: s.Options, SkipState: s.SkipState}
+	j := fsm.Job{Pipeline: s.Pipeline, Pack: s.Pack, PackHash: s.PackHash, Params: s.Params, Graph: s.Graph, Plan: plan, Options: s.Options, SkipState: s.SkipState,
+		Request: fmt.Sprintf("%d-%016x", m.term, m.jitter.mark())}
 	var states []dataflow.StateInfo
 	from, ref, err := m.restorePoint(ctx, s)
 	if err != nil {

@@ -95,7 +95,7 @@ func TestCancelKeepsWhatWasResumed(t *testing.T) {
 }
 
 // A job that is told to start before epochs that are not all committed leaves them
-// behind for ever, once it has a checkpoint of its own.
+// behind for ever, once it runs.
 func TestRewindLeavesEpochsBehind(t *testing.T) {
 	for _, foreign := range []bool{false, true} {
 		bubble(t, func(b *bench) {
@@ -259,6 +259,79 @@ func TestCloseIsPrompt(t *testing.T) {
 		}
 		if err := <-stopped; err == nil {
 			t.Error("the other job was stopped")
+		}
+	})
+}
+
+// A job whose job manager dies while it is being cancelled stays cancelled: its
+// checkpoints may be given up already, and a next attempt would begin afresh.
+func TestCancelGoesOn(t *testing.T) {
+	bubble(t, func(b *bench) {
+		id := b.submit(b.submission())
+		b.until(id, time.Minute, "it has an epoch", func(i Info) bool { return latest(i) > 0 })
+		b.hooked(func(_ *node, m control.Message) bool {
+			_, ok := m.(control.Cancel)
+			return ok
+		})
+		cancelled := make(chan error, 1)
+		go func() { cancelled <- b.Cancel(context.Background(), id) }()
+		b.phase(id, time.Minute, fsm.Cancelling)
+		deploys := len(seen[control.Deploy](b.node))
+		b.log.term++
+		b.lead()
+		if err := <-cancelled; err == nil {
+			t.Error("the job manager that died said that the job is cancelled")
+		}
+		b.hooked(nil)
+		if i := b.phase(id, time.Minute, fsm.Canceled); len(i.Epochs) > 0 {
+			t.Errorf("epochs %v are left", epochsOf(i))
+		}
+		if n := len(seen[control.Deploy](b.node)); n != deploys {
+			t.Errorf("it was deployed %d times more", n-deploys)
+		}
+	})
+}
+
+// wavering is a log that loses the answer of every submission once.
+type wavering struct {
+	*memLog
+	lost bool
+}
+
+func (w *wavering) Append(entry []byte) (any, error) {
+	r, err := w.memLog.Append(entry)
+	if strings.Contains(string(entry), `"submit":{`) && !w.lost {
+		w.lost = true
+		return nil, errors.New("leadership is in doubt")
+	}
+	return r, err
+}
+
+// A submission whose answer the log lost is appended again: it is one job, and runs.
+func TestSubmitOnce(t *testing.T) {
+	bubble(t, func(b *bench) {
+		b.Manager.log = &wavering{memLog: b.log}
+		b.phase(b.submit(b.submission()), time.Minute, fsm.Running)
+		if jobs := b.Jobs(); len(jobs) != 1 {
+			t.Errorf("%d jobs", len(jobs))
+		}
+	})
+}
+
+// A drain whose message is lost drains the job all the same.
+func TestDrainAgain(t *testing.T) {
+	bubble(t, func(b *bench) {
+		id := b.submit(b.submission())
+		b.until(id, time.Minute, "it has an epoch", func(i Info) bool { return latest(i) > 0 })
+		lost := false
+		b.hooked(func(_ *node, m control.Message) bool {
+			_, ok := m.(control.Drain)
+			ok, lost = ok && !lost, lost || ok
+			return ok
+		})
+		go b.Stop(context.Background(), id, true)
+		if b.phase(id, time.Minute, fsm.Finished); !lost {
+			t.Error("no Drain was lost")
 		}
 	})
 }

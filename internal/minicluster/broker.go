@@ -57,9 +57,9 @@ func (b *broker) init(id string) (pid int64, epoch int16) {
 		b.ids = append(b.ids, t)
 	}
 	if t.state == txnOngoing {
-		t.epoch++
 		b.s.tracef("broker aborts %s with %d rows", id, len(t.rows))
-		b.s.check.aborted(id, t.rows)
+		b.s.check.aborted(id, t.epoch)
+		t.epoch++
 	}
 	t.epoch++
 	t.state, t.rows = txnEmpty, nil
@@ -74,7 +74,7 @@ func (b *broker) produce(id string, pid int64, epoch int16, r row) error {
 		return errNoMapping
 	case t.state == txnCommitted && epoch == t.epoch-1:
 		// A commit does not fence: the row is committed with the others.
-		b.s.check.visible("topic", 0, []row{r})
+		b.s.check.transacted(id, epoch, []row{r})
 		return nil
 	case epoch != t.epoch:
 		return errFenced
@@ -98,7 +98,7 @@ func (b *broker) end(id string, pid int64, epoch int16, commit bool) (next int16
 		if commit {
 			t.state = txnCommitted
 			b.s.tracef("broker commits %s with %d rows", id, len(t.rows))
-			b.s.check.visible("topic", 0, t.rows)
+			b.s.check.transacted(id, epoch, t.rows)
 		}
 		return t.epoch, nil
 	case epoch == t.epoch-1 && t.state == txnCommitted && commit:

@@ -18,19 +18,67 @@ import (
 type checker struct {
 	s *sim
 
-	opened    uint64         // newest epoch handed out
-	attempt   uint64         // newest attempt
-	complete  []seenManifest // kept and complete, oldest first
-	newest    *seenManifest
-	finished  map[uint64]bool
 	published map[string][32]byte // manifests by key, as first written
+	pipes     map[string]*seenPipeline
+	order     []*seenPipeline // as they appeared
+	jobs      map[string]*seenJob
+	handles   map[txnKey]*seenManifest // which epoch named a prepared transaction
+}
 
+// txnKey is a prepared transaction.
+type txnKey struct {
+	id    string
+	epoch int16
+}
+
+// seenPipeline is what happened to one pipeline.
+type seenPipeline struct {
+	name     string
+	opened   uint64          // newest epoch handed out
+	attempt  uint64          // newest attempt
+	complete []*seenManifest // kept and complete, oldest first
+	newest   *seenManifest   // completed last, kept or not
+	finished map[uint64]bool
+	disposed map[uint64]bool // savepoints that the user gave up
+	lines    []*line
+	line     *line    // whose rows flow, or flowed last
+	job      *seenJob // submitted last
+	top      uint64   // newest epoch in its table
+}
+
+// seenJob is one submission.
+type seenJob struct {
+	id      string
+	p       *seenPipeline
+	line    *line
+	start   *seenManifest // what it starts from; nil: afresh
+	at      *seenManifest // what its next attempt starts from; nil: afresh
+	told    bool          // the user said where to start, or there was nothing to go on from
+	copy    *seenManifest // of start, if another pipeline has that
+	own     bool          // it has a complete epoch
+	ran     bool          // its rows flow, or flowed
+	drained bool          // now, or before what it starts from
+	over    bool
+}
+
+// A line is a history of output: what follows from one start. A job that goes on from
+// the newest epoch goes on in its line; one that was told to start elsewhere begins
+// another, of what was before that point.
+type line struct {
+	base  []int         // positions before which the rows are another pipeline's
+	from  *seenManifest // where it left another line of its pipeline; nil: it did not
 	sinks map[string]*seenSink
 }
 
 // seenManifest is what the checker read in a manifest.
 type seenManifest struct {
+	p         *seenPipeline
+	job       *seenJob
+	line      *line
 	epoch     uint64
+	committed uint64 // the epoch that sinks are asked about
+	kind      string
+	drained   bool // sources may have been told to end before it
 	key       string
 	positions []int // by split
 	objects   map[string]bool
@@ -43,28 +91,63 @@ type seenSink struct {
 	last    map[uint64]int64 // newest visible count by key
 }
 
+var sinkNames = []string{"table", "topic"}
+
 // The parts of the formats that the checker reads.
 type (
+	seenRef struct {
+		Epoch uint64 `json:"epoch"`
+		Kind  string `json:"kind"`
+		Key   string `json:"key"`
+		Hash  string `json:"hash"`
+	}
 	seenEntry struct {
-		Attempt  *struct{} `json:"attempt"`
-		Open     *struct{} `json:"open"`
+		Submit *struct {
+			Job struct {
+				Pipeline string   `json:"pipeline"`
+				Restore  *seenRef `json:"restore"`
+			} `json:"job"`
+		} `json:"submit"`
+		Phase *struct {
+			Job    string `json:"job"`
+			Phase  string `json:"phase"`
+			Reason string `json:"reason"`
+		} `json:"phase"`
+		Attempt *struct {
+			Job string `json:"job"`
+		} `json:"attempt"`
+		Open *struct {
+			Job string `json:"job"`
+		} `json:"open"`
 		Complete *struct {
-			Ref struct {
-				Epoch uint64 `json:"epoch"`
-				Key   string `json:"key"`
-				Hash  string `json:"hash"`
-			} `json:"ref"`
+			Job string  `json:"job"`
+			Ref seenRef `json:"ref"`
 		} `json:"complete"`
+		Adopt *struct {
+			Job string  `json:"job"`
+			Ref seenRef `json:"ref"`
+		} `json:"adopt"`
 		Finish *struct {
-			Epoch uint64 `json:"epoch"`
+			Pipeline string `json:"pipeline"`
+			Epoch    uint64 `json:"epoch"`
 		} `json:"finish"`
 		Drop *struct {
-			Epochs []uint64 `json:"epochs"`
+			Pipeline string   `json:"pipeline"`
+			Epochs   []uint64 `json:"epochs"`
+			All      bool     `json:"all"`
 		} `json:"drop"`
+		Drain *struct {
+			Job string `json:"job"`
+		} `json:"drain"`
 	}
 	manifestBody struct {
-		Epoch uint64     `json:"epoch"`
-		Parts []partBody `json:"parts"`
+		Epoch  uint64     `json:"epoch"`
+		Kind   string     `json:"kind"`
+		Parts  []partBody `json:"parts"`
+		Origin *struct {
+			Epoch uint64 `json:"epoch"`
+			Key   string `json:"key"`
+		} `json:"origin"`
 	}
 	partBody struct {
 		Groups struct {
@@ -95,11 +178,17 @@ type (
 )
 
 func newChecker(s *sim) *checker {
-	c := &checker{s: s, finished: map[uint64]bool{}, published: map[string][32]byte{}, sinks: map[string]*seenSink{}}
-	for _, name := range []string{"table", "topic"} {
-		c.sinks[name] = &seenSink{named: map[uint64]uint64{}, visible: map[uint64]bool{}, last: map[uint64]int64{}}
+	return &checker{s: s, published: map[string][32]byte{}, pipes: map[string]*seenPipeline{}, jobs: map[string]*seenJob{}, handles: map[txnKey]*seenManifest{}}
+}
+
+func (c *checker) pipe(name string) *seenPipeline {
+	p := c.pipes[name]
+	if p == nil {
+		p = &seenPipeline{name: name, finished: map[uint64]bool{}, disposed: map[uint64]bool{}}
+		c.pipes[name] = p
+		c.order = append(c.order, p)
 	}
-	return c
+	return p
 }
 
 // object returns the bytes of an object as they lie there.
@@ -116,11 +205,12 @@ func (c *checker) object(key string) []byte {
 }
 
 // judged are the kinds of entries that the checker reads.
-var judged = []string{`"attempt":{`, `"open":{`, `"complete":{`, `"finish":{`, `"drop":{`}
+var judged = []string{`"submit":{`, `"attempt":{`, `"open":{`, `"complete":{`, `"adopt":{`, `"finish":{`, `"drop":{`, `"drain":{`,
+	`"phase":"running"`, `"phase":"finished"`, `"phase":"canceled"`, `"phase":"failed"`}
 
-// entry sees an entry of the log and whether it was accepted; n and attempt are
-// the numbers that the answer carries.
-func (c *checker) entry(b []byte, n, attempt uint64, accepted bool) {
+// entry sees an entry of the log and whether it was accepted; n, attempt and job are
+// what the answer carries.
+func (c *checker) entry(b []byte, n, attempt uint64, job string, accepted bool) {
 	if !accepted || !slices.ContainsFunc(judged, func(name string) bool { return bytes.Contains(b, []byte(name)) }) {
 		return
 	}
@@ -130,54 +220,88 @@ func (c *checker) entry(b []byte, n, attempt uint64, accepted bool) {
 		return
 	}
 	switch {
+	case e.Submit != nil:
+		c.submitted(job, e.Submit.Job.Pipeline, e.Submit.Job.Restore)
+	case e.Phase != nil && e.Phase.Phase == "running":
+		c.runs(c.jobs[e.Phase.Job])
+	case e.Phase != nil:
+		c.ended(c.jobs[e.Phase.Job], e.Phase.Phase, e.Phase.Reason)
 	case e.Attempt != nil:
-		if attempt <= c.attempt {
-			c.s.violate("attempt %d was handed out after %d", attempt, c.attempt)
+		p := c.jobs[e.Attempt.Job].p
+		if attempt <= p.attempt {
+			c.s.violate("attempt %d was handed out after %d", attempt, p.attempt)
 		}
-		c.attempt = attempt
+		p.attempt = attempt
 		c.s.stats.Attempts++
 	case e.Open != nil:
-		if n <= c.opened {
-			c.s.violate("epoch %d was handed out after %d", n, c.opened)
+		p := c.jobs[e.Open.Job].p
+		if n <= p.opened {
+			c.s.violate("epoch %d was handed out after %d", n, p.opened)
 		}
-		c.opened = n
+		p.opened = n
 	case e.Complete != nil:
-		c.completed(e.Complete.Ref.Epoch, e.Complete.Ref.Key, e.Complete.Ref.Hash)
+		c.completed(c.jobs[e.Complete.Job], e.Complete.Ref)
+	case e.Adopt != nil:
+		c.adopted(c.jobs[e.Adopt.Job], e.Adopt.Ref)
 	case e.Finish != nil:
-		c.finish(e.Finish.Epoch)
+		c.finish(c.pipes[e.Finish.Pipeline], e.Finish.Epoch)
 	case e.Drop != nil:
-		c.complete = slices.DeleteFunc(c.complete, func(m seenManifest) bool { return slices.Contains(e.Drop.Epochs, m.epoch) })
-		if c.newest != nil && slices.Contains(e.Drop.Epochs, c.newest.epoch) {
-			c.s.violate("the newest complete epoch %d was given up", c.newest.epoch)
-		}
+		c.dropped(c.pipes[e.Drop.Pipeline], e.Drop.Epochs, e.Drop.All)
+	case e.Drain != nil:
+		c.jobs[e.Drain.Job].drained = true
 	}
 }
 
 // completed judges a manifest at the moment at which it counts.
-func (c *checker) completed(epoch uint64, key, hash string) {
-	if c.newest != nil && c.newest.epoch == epoch {
-		return // the entry came twice
+func (c *checker) completed(j *seenJob, ref seenRef) {
+	if seen := c.read(j, ref); seen != nil {
+		c.count(j, seen)
 	}
-	if epoch > c.opened || c.newest != nil && epoch < c.newest.epoch {
-		c.s.violate("epoch %d is complete after %v, opened is %d", epoch, c.newest, c.opened)
-		return
+}
+
+// count makes an epoch one of its pipeline's.
+func (c *checker) count(j *seenJob, seen *seenManifest) {
+	j.p.complete = append(j.p.complete, seen)
+	j.p.newest, j.at, j.own = seen, seen, true
+}
+
+// read judges the manifest of an epoch.
+func (c *checker) read(j *seenJob, ref seenRef) *seenManifest {
+	p, epoch := j.p, ref.Epoch
+	if p.newest != nil && p.newest.epoch == epoch {
+		return nil // the entry came twice
 	}
-	b := c.object(key)
-	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != hash {
-		c.s.violate("the log says that epoch %d is complete, its manifest %s has another hash or is missing", epoch, key)
-		return
+	if epoch > p.opened || p.newest != nil && epoch < p.newest.epoch || j.start != nil && epoch <= j.start.committed {
+		c.s.violate("epoch %d is complete after %v, opened is %d", epoch, p.newest, p.opened)
+		return nil
 	}
-	var m manifestBody
-	if err := json.Unmarshal(b, &m); err != nil || m.Epoch != epoch {
-		c.s.violate("manifest %s: epoch %d, %v", key, m.Epoch, err)
-		return
+	m, ok := c.manifest(ref)
+	if !ok {
+		return nil
 	}
-	seen := seenManifest{epoch: epoch, key: key, positions: make([]int, len(c.s.input.splits)), objects: map[string]bool{}}
-	c.readPositions(&m, &seen)
-	c.readState(&m, &seen)
-	c.readCommits(&m, &seen)
-	c.complete = append(c.complete, seen)
-	c.newest = &seen
+	seen := &seenManifest{p: p, job: j, line: j.line, epoch: epoch, committed: epoch, kind: m.Kind, drained: j.drained, key: ref.Key, positions: make([]int, len(c.s.input.splits)), objects: map[string]bool{}}
+	if m.Origin != nil {
+		seen.committed = m.Origin.Epoch
+	}
+	c.readPositions(m, seen)
+	c.readState(m, seen)
+	c.readCommits(m, seen)
+	return seen
+}
+
+// manifest reads what ref names.
+func (c *checker) manifest(ref seenRef) (*manifestBody, bool) {
+	b := c.object(ref.Key)
+	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != ref.Hash {
+		c.s.violate("the log says that epoch %d is complete, its manifest %s has another hash or is missing", ref.Epoch, ref.Key)
+		return nil, false
+	}
+	m := new(manifestBody)
+	if err := json.Unmarshal(b, m); err != nil || m.Epoch != ref.Epoch {
+		c.s.violate("manifest %s: epoch %d, %v", ref.Key, m.Epoch, err)
+		return nil, false
+	}
+	return m, true
 }
 
 func (c *checker) readPositions(m *manifestBody, seen *seenManifest) {
@@ -194,12 +318,12 @@ func (c *checker) readPositions(m *manifestBody, seen *seenManifest) {
 			seen.positions[k] = int(binary.BigEndian.Uint64(sp.Position))
 		}
 	}
-	if c.newest == nil {
+	if seen.job.at == nil {
 		return
 	}
 	for k, at := range seen.positions {
-		if at < c.newest.positions[k] {
-			c.s.violate("epoch %d: split %d went back from %d to %d", m.Epoch, k, c.newest.positions[k], at)
+		if at < seen.job.at.positions[k] {
+			c.s.violate("epoch %d: split %d went back from %d to %d", m.Epoch, k, seen.job.at.positions[k], at)
 		}
 	}
 }
@@ -247,8 +371,8 @@ func (c *checker) readState(m *manifestBody, seen *seenManifest) {
 	}
 }
 
-// readCommits takes down which rows the manifest names: with all manifests before
-// it, exactly those before its positions, each once.
+// readCommits takes down which rows the manifest names: with all manifests of its line
+// before it, exactly those before its positions, each once.
 func (c *checker) readCommits(m *manifestBody, seen *seenManifest) {
 	for _, p := range m.Parts {
 		for _, h := range p.Commits {
@@ -266,36 +390,39 @@ func (c *checker) readCommits(m *manifestBody, seen *seenManifest) {
 					c.s.violate("handle %s: %v", h.Data, err)
 					return
 				}
+				c.handles[txnKey{t.ID, t.Epoch}] = seen
 				ids = c.prepared(t.ID, t.Epoch)
 			}
+			named := seen.line.sinks[h.Sink].named
 			for _, id := range ids {
-				if was := c.sinks[h.Sink].named[id]; was != 0 {
+				if was := named[id]; was != 0 {
 					c.s.violate("row %s of %s is named by epoch %d and again by epoch %d", rowName(id), h.Sink, was, m.Epoch)
 					return
 				}
-				c.sinks[h.Sink].named[id] = m.Epoch
+				named[id] = m.Epoch
 			}
 		}
 	}
-	for _, sink := range []string{"table", "topic"} {
-		c.covers(sink, m.Epoch, seen.positions)
+	for _, sink := range sinkNames {
+		c.covers(sink, seen)
 	}
 }
 
-// covers demands that the rows named so far are those before positions.
-func (c *checker) covers(sink string, epoch uint64, positions []int) {
+// covers demands that the rows named so far are those before the positions of m.
+func (c *checker) covers(sink string, m *seenManifest) {
 	total := 0
-	for k, at := range positions {
-		total += at
-		for i := range at {
-			if c.sinks[sink].named[rowID(k, i)] == 0 {
-				c.s.violate("epoch %d is complete at positions %v, but no manifest names row %s of %s: it is lost", epoch, positions, rowName(rowID(k, i)), sink)
+	named := m.line.sinks[sink].named
+	for k, at := range m.positions {
+		total += at - m.line.base[k]
+		for i := m.line.base[k]; i < at; i++ {
+			if named[rowID(k, i)] == 0 {
+				c.s.violate("epoch %d is complete at positions %v, but no manifest names row %s of %s: it is lost", m.epoch, m.positions, rowName(rowID(k, i)), sink)
 				return
 			}
 		}
 	}
-	if n := len(c.sinks[sink].named); n != total {
-		c.s.violate("epoch %d is complete at positions %v, %d rows, but %d of %s are named", epoch, positions, total, n, sink)
+	if n := len(named); n != total {
+		c.s.violate("epoch %d is complete at positions %v, %d rows, but %d of %s are named", m.epoch, m.positions, total, n, sink)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/weirstream/weir/checkpoint"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/control"
-	"github.com/weirstream/weir/internal/objstore"
 	"github.com/weirstream/weir/jobmanager/fsm"
 )
 
@@ -32,6 +31,7 @@ type manager struct {
 	term    dataflow.Term
 	inbox   []any
 	slow    []func() (then func()) // blocking calls, one after the other
+	sweeps  []func()               // beside them
 
 	job     *fsm.Job
 	coord   *checkpoint.Coordinator
@@ -46,22 +46,30 @@ type manager struct {
 	ending  *ending
 	stopAs  string         // request of the savepoint to stop with
 	stopAt  dataflow.Epoch // that savepoint, once it is complete
+	stopEnd ending         // what follows then
+	planned bool           // the next attempt was asked for
+	drainAt int64          // when Drain was sent last
 }
 
 type stage int
 
 const (
 	idle stage = iota
+	adopting
 	deploying
 	running
 	halting
 )
 
-func (st stage) String() string { return []string{"idle", "deploying", "running", "halting"}[st] }
+func (st stage) String() string {
+	return []string{"idle", "adopting", "deploying", "running", "halting"}[st]
+}
 
 type ending struct {
 	phase  fsm.Phase
 	reason string
+	asked  bool // by a user
+	plan   *dataflow.Plan
 }
 
 const pipelineName = "sim"
@@ -87,8 +95,12 @@ func (s *sim) newManager() *manager {
 		m.append(fsm.Command{Submit: &fsm.Submit{Job: fsm.Job{Pipeline: pipelineName, Plan: s.shape.plan(s), Options: s.shape.options()}}})
 		jobs = m.machine.Jobs()
 	}
-	m.job = jobs[0]
+	m.job = jobs[len(jobs)-1]
 	m.coord = checkpoint.NewCoordinator(m.job.Options.Checkpoint)
+	if m.job.Phase == fsm.Cancelling && s.without != CancelGoesOn {
+		m.ending = &ending{phase: fsm.Canceled, asked: true}
+		m.enter(halting)
+	}
 	s.tracef("%s leads; job %s attempt %d", m.p.name, m.job.Phase, m.job.Attempt)
 	return m
 }
@@ -120,15 +132,18 @@ func (m *manager) append(c fsm.Command) fsm.Result {
 		m.s.log.entries = append(m.s.log.entries, b)
 		r = m.machine.ApplyBytes(b)
 		m.s.tracef("log %d: %s => %v", len(m.s.log.entries), b, r.Err)
-		m.s.check.entry(b, uint64(r.Epoch), uint64(r.Attempt), r.Err == nil)
+		m.s.check.entry(b, uint64(r.Epoch), uint64(r.Attempt), string(r.Job), r.Err == nil)
 	}
 	m.p.touch()
 	return r
 }
 
-func (m *manager) pipeline() *fsm.Pipeline { return m.machine.Pipeline(pipelineName) }
+func (m *manager) pipeline() *fsm.Pipeline { return m.machine.Pipeline(m.job.Pipeline) }
 
 func (m *manager) enter(st stage) {
+	if end := m.stopEnd; st == halting && m.stopAt != 0 && end.phase == fsm.Suspended {
+		m.inbox = append(m.inbox, func() { m.end(end) }) // the next job manager commits it
+	}
 	m.stage, m.since, m.resent = st, m.s.now, m.s.now
 	m.stopAs, m.stopAt = "", 0
 }
@@ -138,7 +153,11 @@ func (m *manager) tick() {
 	since := m.s.now - m.since
 	switch m.stage {
 	case idle:
-		if m.s.now >= m.retryAt && !m.job.Phase.Terminal() {
+		switch {
+		case m.s.now < m.retryAt || m.job.Phase.Terminal():
+		case m.job.Adopt != 0 && m.pipeline().Adopting(m.job):
+			m.adopt()
+		default:
 			m.deploy()
 		}
 	case deploying:
@@ -150,6 +169,7 @@ func (m *manager) tick() {
 			m.drain()
 		}
 		m.step(checkpoint.Tick{})
+		m.drainAgain()
 		m.tryStop()
 	case halting:
 		if since > stoppedWithin {
@@ -166,7 +186,7 @@ type workerLost struct{}
 
 func (m *manager) handle(msg any) {
 	if c, ok := msg.(control.Message); ok {
-		if c.(interface{ Target() control.To }).Target().Attempt != m.job.Attempt {
+		if c.(interface{ Target() control.To }).Target() != m.to() {
 			return
 		}
 	}
@@ -175,6 +195,8 @@ func (m *manager) handle(msg any) {
 		msg()
 	case request:
 		m.request(msg)
+	case ask:
+		m.ask(msg)
 	case workerLost:
 		m.failed(control.Failed{Reason: "the worker is lost"})
 	case control.Ready:
@@ -208,7 +230,7 @@ func (m *manager) request(r request) {
 	id := fmt.Sprint(m.s.stats.Requests)
 	m.s.stats.Requests++
 	if r.stop {
-		m.stopAs = id
+		m.stopAs, m.stopEnd = id, ending{phase: fsm.Restarting, reason: "stopped with a savepoint"}
 	}
 	m.step(checkpoint.Request{ID: id, Kind: checkpoint.Savepoint, Last: r.stop && m.s.without != StopHolds})
 }
@@ -221,15 +243,19 @@ func (m *manager) answered(e checkpoint.Answer) {
 		return
 	}
 	m.stopAs, m.stopAt = "", e.Epoch
+	if e.Epoch == 0 && m.stopEnd.asked {
+		attempt := m.job.Attempt
+		m.inbox = append(m.inbox, func() { m.notTaken(attempt) })
+	}
 }
 
 func (m *manager) tryStop() {
 	if m.stopAt == 0 || !m.coord.Finished(m.stopAt) {
 		return
 	}
-	m.s.check.stopped(uint64(m.stopAt))
+	m.s.check.stopped(string(m.job.ID), uint64(m.stopAt))
 	m.s.stats.Stops++
-	m.end(ending{phase: fsm.Restarting, reason: "stopped with a savepoint"})
+	m.end(m.stopEnd)
 }
 
 // drain ends the sources of the attempt, as a user does once.
@@ -252,9 +278,10 @@ func (m *manager) deploy() {
 	if m.s.shape.rescale && m.job.Phase != fsm.Running && m.job.Phase != fsm.Initializing && m.s.r.IntN(2) == 0 {
 		m.append(fsm.Command{Rescale: &fsm.Rescale{Job: m.job.ID, Plan: m.s.shape.plan(m.s)}})
 	}
-	m.append(fsm.Command{Attempt: &fsm.NewAttempt{Job: m.job.ID, Restart: m.job.Attempt != 0}})
+	m.append(fsm.Command{Attempt: &fsm.NewAttempt{Job: m.job.ID, Restart: m.job.Attempt != 0 && !m.planned}})
 	m.job = m.machine.Job(m.job.ID)
 	m.enter(deploying)
+	m.planned = false
 	m.ready = false
 	attempt := m.job.Attempt
 	m.beside(func() func() {
@@ -265,7 +292,7 @@ func (m *manager) deploy() {
 			case err != nil:
 				m.failed(control.Failed{Reason: err.Error(), Stop: !retryableRestore(err)})
 			default:
-				m.s.check.deploy(uint64(msg.Restored))
+				m.s.check.deploy(string(m.job.ID), uint64(msg.Restored))
 				m.send(msg)
 			}
 		}
@@ -280,15 +307,18 @@ func retryableRestore(err error) bool {
 func (m *manager) restore() (control.Deploy, error) {
 	j, p := m.machine.Job(m.job.ID), m.pipeline()
 	msg := control.Deploy{To: control.To{Job: j.ID, Attempt: j.Attempt}, Pipeline: p.Name, Plan: j.Plan, States: p.States, Subtasks: j.Plan.Subtasks(), LastEpoch: p.Epoch}
-	latest := p.Latest()
-	if latest == nil {
+	ref := p.RestoreRef(j, nil)
+	if ref == nil {
 		return msg, nil
 	}
-	man, err := checkpoint.Objects{Store: m.disk()}.Load(m.s.ctx, latest.Ref)
+	man, err := m.objects().Load(m.s.ctx, *ref)
 	if err != nil {
 		return msg, err
 	}
-	msg.Restored, msg.Parts = man.Epoch, man.Parts
+	msg.Restored, msg.Parts = man.Committed(), man.Parts
+	if m.s.without == OwnNumbers {
+		msg.Restored = man.Epoch
+	}
 	return msg, nil
 }
 
@@ -312,6 +342,10 @@ func (m *manager) isReady(msg control.Ready) {
 			}
 			m.set(fsm.Running, "")
 			m.enter(running)
+			if m.job.Drain {
+				m.set(fsm.Stopping, "draining")
+				m.sendDrain()
+			}
 			m.step(checkpoint.Deployed{Attempt: attempt, Subtasks: m.job.Plan.Subtasks(), Unfinished: unfinished})
 		}
 	})
@@ -319,18 +353,27 @@ func (m *manager) isReady(msg control.Ready) {
 
 // unfinished returns the complete epochs whose output may not all be committed.
 func (m *manager) unfinished() (out []checkpoint.Unfinished, err error) {
-	for _, rec := range m.pipeline().Epochs {
-		if rec.Finished {
-			continue
+	p := m.pipeline()
+	refs := p.Uncommitted(m.job, nil)
+	if m.s.without == LeftBehind {
+		refs = nil
+		for _, rec := range p.Epochs {
+			if !rec.Finished {
+				refs = append(refs, rec.Ref)
+			}
 		}
-		man, err := checkpoint.Objects{Store: m.disk()}.Load(m.s.ctx, rec.Ref)
+	}
+	for _, ref := range refs {
+		man, err := m.objects().Load(m.s.ctx, ref)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, checkpoint.Unfinished{Epoch: rec.Epoch, Handles: checkpoint.HandlesOf(man.Parts)})
+		out = append(out, checkpoint.Unfinished{Epoch: ref.Epoch, Handles: checkpoint.HandlesOf(man.Parts)})
 	}
 	return out, nil
 }
+
+func (m *manager) objects() checkpoint.Objects { return checkpoint.Objects{Store: m.disk()} }
 
 // step advances the Coordinator and carries out what it answers.
 func (m *manager) step(ev checkpoint.Event) {
@@ -364,7 +407,7 @@ func (m *manager) act(e checkpoint.Effect) {
 		m.send(control.Commit{To: m.to(), Epoch: e.Epoch, Sink: e.Sink, Handles: e.Handles})
 	case checkpoint.RecordFinished:
 		m.beside(func() func() {
-			r := m.append(fsm.Command{Finish: &fsm.FinishEpoch{Pipeline: pipelineName, Epoch: e.Epoch}})
+			r := m.append(fsm.Command{Finish: &fsm.FinishEpoch{Pipeline: m.job.Pipeline, Epoch: e.Epoch}})
 			return m.back(checkpoint.FinishRecorded{Epoch: e.Epoch, Err: r.Err})
 		})
 	case checkpoint.NotifyFinished:
@@ -390,11 +433,11 @@ func (m *manager) back(ev checkpoint.Event) func() { return func() { m.step(ev) 
 
 func (m *manager) publish(e checkpoint.PublishManifest) {
 	man := &checkpoint.Manifest{
-		Version: checkpoint.ManifestVersion, Pipeline: pipelineName, Job: m.job.ID, Attempt: e.Attempt,
+		Version: checkpoint.ManifestVersion, Pipeline: m.job.Pipeline, Job: m.job.ID, Attempt: e.Attempt,
 		Epoch: e.Epoch, Kind: e.Kind, TimeMicros: e.Opened.UnixMicro(), Plan: m.job.Plan, States: m.pipeline().States, Parts: e.Parts,
 	}
 	m.beside(func() func() {
-		ref, err := checkpoint.Objects{Store: m.disk()}.Publish(m.s.ctx, man)
+		ref, err := m.objects().Publish(m.s.ctx, man)
 		return m.back(checkpoint.Published{Epoch: e.Epoch, Ref: ref, Err: err})
 	})
 }
@@ -405,7 +448,7 @@ func (m *manager) complete(e checkpoint.RecordComplete) {
 		if r.Err == nil {
 			m.s.stats.Completed++
 			mark := func() func() {
-				if err := (checkpoint.Objects{Store: m.disk()}).Mark(m.s.ctx, pipelineName, e.Ref); err != nil {
+				if err := m.objects().Mark(m.s.ctx, m.job.Pipeline, e.Ref); err != nil {
 					m.s.tracef("marker: %v", err)
 				}
 				return nil
@@ -418,73 +461,4 @@ func (m *manager) complete(e checkpoint.RecordComplete) {
 		}
 		return m.back(checkpoint.Completed{Epoch: e.Ref.Epoch, Key: e.Ref.Key, Err: r.Err})
 	})
-}
-
-// retain gives up epochs and sweeps what they leave behind.
-func (m *manager) retain() {
-	p := m.pipeline()
-	var refs []checkpoint.Ref
-	done := map[dataflow.Epoch]bool{}
-	for _, rec := range p.Epochs {
-		refs = append(refs, rec.Ref)
-		done[rec.Epoch] = rec.Finished
-	}
-	_, drop := checkpoint.Keep(refs, m.s.shape.retain, func(e dataflow.Epoch) bool { return done[e] })
-	sweep := m.s.now-m.swept > m.s.shape.lease
-	if len(drop) < 4 && !sweep {
-		return
-	}
-	m.swept = m.s.now
-	cut := clock(m.s.now - 2*m.s.shape.lease)
-	m.beside(func() func() {
-		if len(drop) > 0 {
-			var gone []dataflow.Epoch
-			for _, r := range drop {
-				gone = append(gone, r.Epoch)
-			}
-			m.append(fsm.Command{Drop: &fsm.DropEpochs{Pipeline: p.Name, Epochs: gone}})
-		}
-		if err := m.sweep(cut); err != nil {
-			m.s.tracef("sweep: %v", err)
-		}
-		return nil
-	})
-}
-
-func (m *manager) sweep(cut time.Time) error {
-	p := m.pipeline()
-	latest := p.Latest()
-	if latest == nil {
-		return nil
-	}
-	var kept []*checkpoint.Manifest
-	for _, rec := range p.Epochs {
-		man, err := checkpoint.Objects{Store: m.disk()}.Load(m.s.ctx, rec.Ref)
-		if err != nil {
-			return err
-		}
-		kept = append(kept, man)
-	}
-	var listed []string
-	for info, err := range objstore.All(m.s.ctx, m.disk(), checkpoint.EpochsDir(p.Name), "") {
-		if err != nil {
-			return err
-		}
-		if info.ModTime.Before(cut) {
-			listed = append(listed, info.Key)
-		}
-	}
-	gone := checkpoint.Sweep(p.Name, listed, kept, func(e dataflow.Epoch) bool { return e < latest.Epoch })
-	var errs []error
-	for _, key := range slices.Sorted(slices.Values(gone)) {
-		errs = append(errs, m.disk().Delete(m.s.ctx, key))
-	}
-	m.s.stats.Swept += len(gone)
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	if len(p.Orphans) > 0 {
-		return m.append(fsm.Command{Forget: &fsm.ForgetEpochs{Pipeline: p.Name, Epochs: p.Orphans}}).Err
-	}
-	return nil
 }

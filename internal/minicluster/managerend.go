@@ -21,19 +21,23 @@ func (m *manager) failed(msg control.Failed) {
 	if m.ending != nil {
 		next = m.ending.phase
 	}
-	m.end(ending{next, msg.Reason})
+	m.end(ending{phase: next, reason: msg.Reason})
 }
 
-// end stops the attempt, if one runs, and then takes the job to its next phase.
+// end stops the attempt, if one runs, and then takes the job to its next phase. What a
+// user asks for comes before what was to follow.
 func (m *manager) end(e ending) {
-	if m.ending != nil {
+	if m.ending != nil && !e.asked {
 		return
 	}
 	m.ending = &e
 	switch m.stage {
-	case idle:
+	case idle, adopting:
 		m.stopped()
 	case deploying, running:
+		if e.phase == fsm.Canceled {
+			m.set(fsm.Cancelling, "")
+		}
 		m.send(control.Cancel{To: m.to()})
 		for _, ef := range m.coord.Step(clock(m.s.now), checkpoint.Stopped{Reason: "the attempt ended"}) {
 			m.act(ef)
@@ -50,14 +54,34 @@ func (m *manager) stopped() {
 		return
 	}
 	m.ending = nil
-	m.set(e.phase, e.reason)
-	if e.phase == fsm.Restarting {
+	switch {
+	case e.plan != nil:
+		m.set(fsm.Restarting, "")
+		m.append(fsm.Command{Rescale: &fsm.Rescale{Job: m.job.ID, Plan: *e.plan}})
+		m.job = m.machine.Job(m.job.ID)
+		m.planned, m.retryAt = true, m.s.now
+		return
+	case e.phase == fsm.Restarting:
+		m.set(fsm.Restarting, e.reason)
 		m.retryAt = m.s.now + m.backoff
 		m.backoff = min(m.backoff*2, backoffMax)
 		return
+	case e.phase == fsm.Canceled:
+		if m.job.Phase != fsm.Cancelling && m.s.without != CancelGoesOn {
+			m.set(fsm.Cancelling, "")
+		}
+		if !m.job.Options.RetainOnCancel {
+			m.dropOwn()
+		}
 	}
-	if e.phase == fsm.Failed {
-		m.s.violate("the job failed: %s", e.reason)
+	m.set(e.phase, e.reason)
+	m.slow = nil // the driver is over
+	if e.phase == fsm.Canceled {
+		m.startSweep(clock(m.s.now))
+	}
+	if e.phase == fsm.Suspended {
+		m.p.dead = true
+		m.p.touch() // the job manager was shut down for it
 	}
 }
 

@@ -286,7 +286,7 @@ func (n *node) openSink(c subtask.Op, op *dataflow.Operator, env spi.Env, writer
 		com = &topicCommitter{s: n.s}
 	} else {
 		c.Writer = &startable{&tableWriter{n: n}}
-		com = &tableCommitter{s: n.s, snap: -1}
+		com = &tableCommitter{s: n.s, t: n.s.tableOf(string(n.at.deploy.Pipeline)), snap: -1}
 	}
 	if env.Index != 0 {
 		return c, nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/stream/spi"
@@ -40,7 +41,9 @@ type topicHandle struct {
 	Epoch int16  `json:"epoch"`
 }
 
-func transactionalID(subtask, k int) string { return fmt.Sprintf("out-%d-%d", subtask, k) }
+func (w *topicWriter) transactionalID(subtask, k int) string {
+	return fmt.Sprintf("%s/out-%d-%d", w.n.at.deploy.Pipeline, subtask, k)
+}
 
 func newTopicWriter(n *node, env spi.Env, restored map[int][]byte) (*topicWriter, error) {
 	w := &topicWriter{n: n, index: env.Index, ids: 2}
@@ -54,15 +57,15 @@ func newTopicWriter(n *node, env spi.Env, restored map[int][]byte) (*topicWriter
 			return nil, err
 		}
 		for k := range ids {
-			w.fence = append(w.fence, transactionalID(former, k))
+			w.fence = append(w.fence, w.transactionalID(former, k))
 		}
 		if former == env.Index {
 			w.ids = max(w.ids, ids)
 		}
 	}
 	for k := range w.ids {
-		w.fence = append(w.fence, transactionalID(w.index, k))
-		w.free = append(w.free, &producer{k: k, id: transactionalID(w.index, k)})
+		w.fence = append(w.fence, w.transactionalID(w.index, k))
+		w.free = append(w.free, &producer{k: k, id: w.transactionalID(w.index, k)})
 	}
 	return w, nil
 }
@@ -72,7 +75,8 @@ func (w *topicWriter) start(parallelism int) {
 	s := w.n.s
 	for _, id := range s.broker.ongoing() {
 		var former, k int
-		if _, err := fmt.Sscanf(id, "out-%d-%d", &former, &k); err == nil && former%parallelism == w.index {
+		own, ok := strings.CutPrefix(id, string(w.n.at.deploy.Pipeline)+"/")
+		if _, err := fmt.Sscanf(own, "out-%d-%d", &former, &k); ok && err == nil && former%parallelism == w.index {
 			w.fence = append(w.fence, id)
 		}
 	}
@@ -88,7 +92,7 @@ func (w *topicWriter) start(parallelism int) {
 // epoch.
 func (w *topicWriter) take() {
 	if len(w.free) == 0 {
-		w.free = append(w.free, &producer{k: w.ids, id: transactionalID(w.index, w.ids)})
+		w.free = append(w.free, &producer{k: w.ids, id: w.transactionalID(w.index, w.ids)})
 		w.ids++
 	}
 	w.open, w.free = w.free[0], w.free[1:]

@@ -37,6 +37,8 @@ const (
 	doSinksDown
 	doStoreDown
 	doRequest
+	doUser // from here on every seed has the same speed
+	doSweep
 	kinds
 )
 
@@ -101,7 +103,7 @@ func (s *sim) loop() {
 }
 
 func (s *sim) over() bool {
-	return s.jm != nil && s.jm.job.Phase.Terminal() && s.jm.stage == idle && !s.faults
+	return s.jm != nil && s.jm.job.Phase.Terminal() && s.jm.stage == idle && !s.faults && (!s.user.on || s.user.content())
 }
 
 // collect lists what may happen, in a fixed order.
@@ -138,6 +140,9 @@ func (s *sim) collect() {
 		}
 		if s.jm.tickAt <= s.now {
 			s.offer(doTick, 1, nil, 0)
+		}
+		if len(s.jm.sweeps) > 0 {
+			s.offer(doSweep, 1, nil, 0)
 		}
 	}
 	if !s.input.sealed && (!s.faults || s.shape.hasty || s.r.IntN(12) == 0) { // rows come as long as there are faults
@@ -202,6 +207,12 @@ func (s *sim) offerFaults() {
 	if s.jm != nil && s.chance(400) {
 		now(doRequest)
 	}
+	if s.user.on && s.jm != nil && s.user.wishes() {
+		now(doUser)
+	}
+	if s.user.on && s.user.r.IntN(300) == 0 {
+		now(doSinksDown)
+	}
 	if s.chance(1500) {
 		now(doSinksDown)
 	}
@@ -232,6 +243,9 @@ func (s *sim) timers() {
 		if s.jm != nil {
 			s.jm.inbox = append(s.jm.inbox, workerLost{})
 		}
+	}
+	if s.user.on && !s.faults {
+		s.user.carryOn()
 	}
 	for _, a := range slices.Clone(s.w.attempts) {
 		if a.repeat != 0 && a.repeat <= s.now {
@@ -305,6 +319,9 @@ func (s *sim) died(p *proc) {
 		a.close()
 	}
 	s.w = s.newWorker()
+	if s.user.on {
+		s.down.queue = nil // its connection went with it
+	}
 	s.lostAt = s.now + int64(s.r.IntN(leaseMax))
 }
 
@@ -392,6 +409,12 @@ func (s *sim) doOther(c choice) {
 		if then := f(); then != nil {
 			s.jm.inbox = append(s.jm.inbox, then)
 		}
+	case doSweep:
+		f := s.jm.sweeps[0]
+		s.jm.sweeps = s.jm.sweeps[1:]
+		f()
+	case doUser:
+		s.user.act()
 	case doTick:
 		s.jm.tick()
 	case doGrow:
@@ -407,7 +430,7 @@ func (s *sim) doOther(c choice) {
 	case doKillManager:
 		s.jm.p.light()
 	case doRequest:
-		s.jm.inbox = append(s.jm.inbox, request{stop: s.r.IntN(3) == 0})
+		s.jm.inbox = append(s.jm.inbox, request{stop: s.r.IntN(3) == 0 && !s.user.on})
 	case doSinksDown:
 		s.downTill = s.now + int64(s.r.IntN(4*leaseMax))
 		s.tracef("the sinks do not answer until %d µs", s.downTill-1_000_000)

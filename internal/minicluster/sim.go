@@ -23,6 +23,11 @@ type Stats struct {
 	WorkerKills, ManagerKills    int
 	StoreFaults, Attempts, Swept int
 	Requests, Stops, EndedEarly  int // savepoints asked for, and stopped with; runs whose job ended among faults
+
+	// Of runs with a user: jobs submitted, with a checkpoint to start from, with one of
+	// another pipeline; submissions refused, jobs cancelled, suspended and rescaled,
+	// savepoints disposed of.
+	Submits, Restores, Adoptions, Refused, Cancels, Suspends, Rescales, Disposed int
 }
 
 // A Failure is what a run of a seed found.
@@ -60,7 +65,7 @@ type sim struct {
 	odds   map[objstore.Fault]float64
 	log    raftLog
 	input  *input
-	table  *table
+	tables map[string]*table // by pipeline
 	broker *broker
 	check  *checker
 	uuids  int
@@ -74,6 +79,7 @@ type sim struct {
 	downTill  int64          // when the sinks are back
 	storeTill int64          // when the object store is; 0: it is
 	drained   dataflow.Attempt
+	user      user
 	lostAt    int64 // when the lease of a dead worker runs out; 0: none
 	cutAt     int64 // when that of a cut-off one does
 
@@ -93,6 +99,9 @@ type Options struct {
 	// epochs be unfinished.
 	Eager bool
 
+	// User lets a user submit jobs and stop them, as a third of the seeds have it anyway.
+	User bool
+
 	// Without takes a cure away that the drivers have: see Cures.
 	Without Cure
 }
@@ -110,12 +119,17 @@ const (
 	EndedAgain           Cure = "ended-again"            // a lost Ended: the job never finishes
 	LateDeploy           Cure = "late-deploy"            // a doubled Deploy: an attempt that is over comes back
 	StopHolds            Cure = "stop-holds"             // epochs go on behind the savepoint that a job stops with
+	DrainAgain           Cure = "drain-again"            // a lost Drain: the job runs for ever
+	CancelGoesOn         Cure = "cancel-goes-on"         // a job comes back whose job manager died while it was cancelled
+	ResumedStays         Cure = "resumed-stays"          // a cancelled job gives up what it resumed and had not committed
+	LeftBehind           Cure = "left-behind"            // a job commits epochs that it was told to start before
+	OwnNumbers           Cure = "own-numbers"            // sinks of a restored savepoint are asked about the copy's epoch
 	CutToPart            Cure = "cut-to-part"            // a file shared by a rescale brings old rows of others
 )
 
 // Cures returns every cure.
 func Cures() []Cure {
-	return []Cure{TriggerTellsComplete, TriggerStarts, StartOnce, FailedAgain, EndedAgain, LateDeploy, StopHolds, CutToPart}
+	return []Cure{TriggerTellsComplete, TriggerStarts, StartOnce, FailedAgain, EndedAgain, LateDeploy, StopHolds, CutToPart, DrainAgain, CancelGoesOn, ResumedStays, LeftBehind, OwnNumbers}
 }
 
 // Run runs one seed to its end. An error is a *Failure.
@@ -124,6 +138,7 @@ func Run(o Options) (Stats, error) {
 	s := &sim{seed: seed, r: rand.New(rand.NewPCG(seed, 0x5eed)), ctx: context.Background(), tracing: o.Trace, without: o.Without, eager: o.Eager, now: 1_000_000}
 	s.shape = drawShape(s.r)
 	s.shape.retain, s.shape.lease = 2, sweepEvery
+	s.user = newUser(s, o.User)
 	if s.eager {
 		s.shape.retain, s.shape.lease, s.shape.unfinished = 1, 0, 5
 	}
@@ -137,7 +152,7 @@ func Run(o Options) (Stats, error) {
 		},
 	})
 	s.input = &input{splits: make([][]uint64, s.shape.splits), left: s.shape.records}
-	s.table, s.broker, s.asked = &table{}, &broker{s: s}, map[string]int{}
+	s.tables, s.broker, s.asked = map[string]*table{}, &broker{s: s}, map[string]int{}
 	s.check = newChecker(s)
 	s.up, s.down = link{s: s, name: "up"}, link{s: s, name: "down"}
 	s.calm = 1000 + s.r.IntN(2500)
@@ -236,7 +251,9 @@ func drawShape(r *rand.Rand) shape {
 	sh.killJM = []int{150, 500, 2000}[r.IntN(3)]
 	sh.interval = []time.Duration{100, 500, 2000}[r.IntN(3)] * time.Microsecond
 	for i := range sh.speed {
-		sh.speed[i] = []int{1, 4, 16}[r.IntN(3)]
+		if sh.speed[i] = 1; i < int(doUser) {
+			sh.speed[i] = []int{1, 4, 16}[r.IntN(3)]
+		}
 	}
 	return sh
 }
@@ -274,6 +291,11 @@ func (sh *shape) plan(s *sim) dataflow.Plan {
 			par[i] = 1 + s.r.IntN(3)
 		}
 	}
+	return sh.planOf(par)
+}
+
+// planOf makes the job's plan for a parallelism.
+func (sh *shape) planOf(par [3]int) dataflow.Plan {
 	if !sh.split {
 		par[2] = par[1]
 	}

@@ -16,6 +16,7 @@ const (
 	envSeed  = "WEIR_SIM_SEED"  // run this seed alone, with its whole trace
 	envSeeds = "WEIR_SIM_SEEDS" // how many; 1,000, with -short 200
 	envFrom  = "WEIR_SIM_FROM"  // the first; 1
+	envUser  = "WEIR_SIM_USER"  // not empty: all of them have a user, not a third
 )
 
 // TestMain trades memory for time: runs make much garbage and keep little.
@@ -37,15 +38,15 @@ func number(t *testing.T, name string, other uint64) uint64 {
 }
 
 // rerun runs a failing seed again, with its last events.
-func rerun(seed uint64, keep int) error {
-	_, err := Run(Options{Seed: seed, Trace: keep})
+func rerun(seed uint64, user bool, keep int) error {
+	_, err := Run(Options{Seed: seed, Trace: keep, User: user})
 	return err
 }
 
 // TestSimulation runs seeds; the first that fails is run again with its trace.
 func TestSimulation(t *testing.T) {
 	if seed := number(t, envSeed, 0); seed != 0 {
-		stats, err := Run(Options{Seed: seed, Trace: 1 << 20})
+		stats, err := Run(Options{Seed: seed, Trace: 1 << 20, User: os.Getenv(envUser) != ""})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,10 +63,10 @@ func TestSimulation(t *testing.T) {
 	begin := time.Now()
 	failed := 0
 	for seed := from; seed < from+seeds; seed++ {
-		stats, err := Run(Options{Seed: seed})
+		stats, err := Run(Options{Seed: seed, User: os.Getenv(envUser) != ""})
 		sum.add(stats)
 		if err != nil {
-			t.Error(rerun(seed, 60))
+			t.Error(rerun(seed, os.Getenv(envUser) != "", 60))
 			if failed++; failed == 3 {
 				break
 			}
@@ -88,6 +89,14 @@ func (s *Stats) add(o Stats) {
 	s.Requests += o.Requests
 	s.Stops += o.Stops
 	s.EndedEarly += o.EndedEarly
+	s.Submits += o.Submits
+	s.Restores += o.Restores
+	s.Adoptions += o.Adoptions
+	s.Refused += o.Refused
+	s.Cancels += o.Cancels
+	s.Suspends += o.Suspends
+	s.Rescales += o.Rescales
+	s.Disposed += o.Disposed
 }
 
 // TestSimulationEager lets retention and sweep do their worst.
@@ -129,6 +138,32 @@ func TestSimulationFindsPlantedBugs(t *testing.T) {
 	}
 }
 
+// TestSimulationFindsUserBugs plants bugs in what follows from a user's wishes: at least 9
+// of 10 ranges of 200 seeds with a user must find each.
+func TestSimulationFindsUserBugs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("planted bugs of users' wishes: run without -short")
+	}
+	for _, c := range []Cure{OwnNumbers, CancelGoesOn} {
+		t.Run(string(c), func(t *testing.T) {
+			found, seeds := 0, 0
+			for part := range uint64(10) {
+				for seed := 1 + part*200; seed <= (part+1)*200; seed++ {
+					seeds++
+					if _, err := Run(Options{Seed: seed, User: true, Without: c}); err != nil {
+						found++
+						break
+					}
+				}
+			}
+			if found < 9 {
+				t.Errorf("without %s, %d of 10 ranges of 200 seeds found it, want 9", c, found)
+			}
+			t.Logf("without %s, %d of 10 ranges found it, after %d seeds", c, found, seeds)
+		})
+	}
+}
+
 // TestSimulationSearchesCures prints, with WEIR_SIM_CURES=n, how many of n seeds
 // need each cure (or that of WEIR_SIM_CURE), and the first that does.
 func TestSimulationSearchesCures(t *testing.T) {
@@ -139,7 +174,7 @@ func TestSimulationSearchesCures(t *testing.T) {
 		}
 		found, first, what := 0, uint64(0), ""
 		for seed := uint64(1); seed <= n; seed++ {
-			if _, err := Run(Options{Seed: seed, Without: c}); err != nil {
+			if _, err := Run(Options{Seed: seed, Without: c, User: os.Getenv(envUser) != ""}); err != nil {
 				if found++; found == 1 {
 					first, what = seed, err.Error()
 				}

@@ -12,7 +12,20 @@ import (
 )
 
 // table is a Delta table: its log of commits, put-if-absent by version.
-type table struct{ log []tableCommit }
+type table struct {
+	pipeline string // that writes it
+	log      []tableCommit
+}
+
+// tableOf returns the table that a pipeline writes.
+func (s *sim) tableOf(pipeline string) *table {
+	t := s.tables[pipeline]
+	if t == nil {
+		t = &table{pipeline: pipeline}
+		s.tables[pipeline] = t
+	}
+	return t
+}
 
 type tableCommit struct {
 	epoch dataflow.Epoch // txn version; 0 without txn
@@ -30,7 +43,7 @@ func (t *table) txn(upTo int) (e dataflow.Epoch) {
 
 // put tries to write version v. The answer may be lost, whether it happened or
 // not.
-func (s *sim) putVersion(v int, c tableCommit) error {
+func (s *sim) putVersion(t *table, v int, c tableCommit) error {
 	fate := 99
 	if s.faults {
 		fate = s.r.IntN(20)
@@ -40,12 +53,12 @@ func (s *sim) putVersion(v int, c tableCommit) error {
 		return objstore.ErrAmbiguous // it did not happen
 	case fate == 1:
 		return objstore.ErrRetry
-	case v < len(s.table.log):
+	case v < len(t.log):
 		return objstore.ErrExists
 	}
-	s.table.log = append(s.table.log, c)
+	t.log = append(t.log, c)
 	s.tracef("table version %d: epoch %d, %d rows", v, c.epoch, len(c.rows))
-	s.check.visible("table", uint64(c.epoch), c.rows)
+	s.check.visible("table", t.pipeline, uint64(c.epoch), c.rows)
 	if fate == 2 {
 		return objstore.ErrAmbiguous
 	}
@@ -105,6 +118,7 @@ func decodeRows(b []byte) (rows []row) {
 // already is skipped, an ambiguous answer is settled by reading back.
 type tableCommitter struct {
 	s    *sim
+	t    *table
 	mine dataflow.Epoch
 	snap int // version read
 	uuid int // of the commit being tried; 0: none
@@ -112,7 +126,7 @@ type tableCommitter struct {
 
 // check refuses a restore that the table is ahead of.
 func (c *tableCommitter) check(restored dataflow.Epoch) error {
-	if have := c.s.table.txn(len(c.s.table.log)); have > restored && !failpoint.Off(failpoint.TxnCheck) {
+	if have := c.t.txn(len(c.t.log)); have > restored && !failpoint.Off(failpoint.TxnCheck) {
 		return fmt.Errorf("the table holds epoch %d, restored is %d: %w", have, restored, spi.ErrStop)
 	}
 	return nil
@@ -130,16 +144,16 @@ func (c *tableCommitter) step(e dataflow.Epoch, handles []dataflow.CommitHandle)
 	}
 	s := c.s
 	if c.snap < 0 { // read the snapshot
-		c.snap = len(s.table.log)
+		c.snap = len(c.t.log)
 		if failpoint.Off(failpoint.TxnCheck) {
 			return false, nil
 		}
-		for _, v := range s.table.log {
+		for _, v := range c.t.log {
 			if c.uuid != 0 && v.uuid == c.uuid {
 				return c.over(e)
 			}
 		}
-		if have := s.table.txn(c.snap); have >= e {
+		if have := c.t.txn(c.snap); have >= e {
 			if have > e && have > c.mine {
 				return false, fmt.Errorf("the table has epoch %d while %d is committed: two jobs: %w", have, e, spi.ErrStop)
 			}
@@ -151,7 +165,7 @@ func (c *tableCommitter) step(e dataflow.Epoch, handles []dataflow.CommitHandle)
 		s.uuids++
 		c.uuid = s.uuids
 	}
-	err = s.putVersion(c.snap, tableCommit{epoch: e, uuid: c.uuid, rows: rows})
+	err = s.putVersion(c.t, c.snap, tableCommit{epoch: e, uuid: c.uuid, rows: rows})
 	c.snap = -1
 	switch {
 	case err == nil:

@@ -16,14 +16,14 @@ type worker struct {
 	s        *sim
 	p        *proc
 	attempts []*attempt
-	newest   dataflow.Attempt
+	newest   map[dataflow.JobID]dataflow.Attempt
 	files    map[string][]byte // its local disk
 	cut      bool              // no message comes or goes: it lives until its lease runs out
 }
 
 func (s *sim) newWorker() *worker {
 	s.starts++
-	return &worker{s: s, p: &proc{s: s, name: fmt.Sprintf("worker-%d", s.starts), fuse: -1}, files: map[string][]byte{}}
+	return &worker{s: s, p: &proc{s: s, name: fmt.Sprintf("worker-%d", s.starts), fuse: -1}, files: map[string][]byte{}, newest: map[dataflow.JobID]dataflow.Attempt{}}
 }
 
 func (w *worker) disk() disk { return disk{w.s.store, w.p} }
@@ -53,12 +53,14 @@ func (w *worker) deploy(d control.Deploy) {
 		return
 	}
 	if w.s.without != LateDeploy {
-		if d.Attempt <= w.newest {
+		if d.Attempt <= w.newest[d.Job] {
 			return
 		}
-		w.newest = d.Attempt
+		w.newest[d.Job] = d.Attempt
 		for _, a := range slices.Clone(w.attempts) {
-			a.close()
+			if a.deploy.Job == d.Job {
+				a.close()
+			}
 		}
 	}
 	w.attempts = append(w.attempts, newAttempt(w, d))
@@ -214,7 +216,7 @@ func (a *attempt) start() {
 		return
 	}
 	if !a.started {
-		a.s.check.starting(uint64(a.deploy.Restored))
+		a.s.check.starting(string(a.deploy.Job), uint64(a.deploy.Attempt), uint64(a.deploy.Restored))
 	}
 	a.started = true
 	a.each(func(n *node) { n.start() })

@@ -181,6 +181,9 @@ func (m *Machine) submit(at int64, c *Submit) Result {
 		p = &Pipeline{Name: j.Pipeline, KeyGroups: j.Plan.KeyGroups, NextState: 1}
 	}
 	if live := m.s.Jobs[p.Job]; live != nil && !live.Phase.Terminal() {
+		if j.Request != "" && j.Request == live.Request {
+			return Result{Job: live.ID} // doubled
+		}
 		return Result{Err: fmt.Errorf("pipeline %q already runs as job %s: cancel it, or submit under another --name", j.Pipeline, live.ID)}
 	}
 	if p.KeyGroups != j.Plan.KeyGroups {
@@ -188,6 +191,9 @@ func (m *Machine) submit(at int64, c *Submit) Result {
 	}
 	if i := slices.IndexFunc(p.Epochs, func(e EpochRecord) bool { return e.Abandoned && j.Restore != nil && e.Ref == *j.Restore }); i >= 0 {
 		return Result{Err: fmt.Errorf("savepoint %d of pipeline %q was left behind before its output was committed, and a later job went on from another checkpoint: restore it under a new --name, with tables of its own", p.Epochs[i].Epoch, p.Name)}
+	}
+	if q := m.givenUp(j.Restore); q != nil {
+		return Result{Err: fmt.Errorf("epoch %d of pipeline %q was given up meanwhile, its objects may be gone: restore another one", j.Restore.Epoch, q.Name)}
 	}
 	if err := adoptStates(p, c.States); err != nil {
 		return Result{Err: err}
@@ -211,6 +217,20 @@ func (m *Machine) submit(at int64, c *Submit) Result {
 	m.s.Pipelines[p.Name] = p
 	m.s.Jobs[j.ID] = &j
 	return Result{Job: j.ID}
+}
+
+// givenUp returns the pipeline that gave up what ref names, nil if none did.
+func (m *Machine) givenUp(ref *checkpoint.Ref) *Pipeline {
+	if ref == nil {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.s.Pipelines)) {
+		p := m.s.Pipelines[name]
+		if _, found := slices.BinarySearch(p.Orphans, ref.Epoch); found && ref.Key == checkpoint.ManifestKey(name, ref.Epoch) {
+			return p
+		}
+	}
+	return nil
 }
 
 // adoptStates takes over the numbers and schemas that the rows of a manifest were
@@ -260,7 +280,11 @@ func (m *Machine) phase(at int64, c *SetPhase) Result {
 	if c.Reason != "" {
 		j.Reason = c.Reason
 	}
-	if p := m.s.Pipelines[j.Pipeline]; c.Phase.Terminal() && p.Job == j.ID {
+	p := m.s.Pipelines[j.Pipeline]
+	if c.Phase == Running {
+		settle(p, j)
+	}
+	if c.Phase.Terminal() && p.Job == j.ID {
 		p.Job = ""
 	}
 	return Result{Job: j.ID, Attempt: j.Attempt}
@@ -322,16 +346,21 @@ func (m *Machine) complete(at int64, term dataflow.Term, c *CompleteEpoch) Resul
 	if c.Ref.Epoch > p.Epoch {
 		return Result{Err: fmt.Errorf("epoch %d was never opened; the last is %d", c.Ref.Epoch, p.Epoch)}
 	}
-	abandon(p, j)
+	settle(p, j)
 	p.Epochs = append(p.Epochs, EpochRecord{Ref: c.Ref, Term: term, At: at, Bytes: c.Bytes})
 	p.Completed = c.Ref.Epoch
 	return Result{Job: j.ID, Epoch: c.Ref.Epoch}
 }
 
-// abandon gives up, when j has a checkpoint of its own, the epochs that it left behind
-// unfinished when it started elsewhere. Not before: a job that never came so far changed
-// nothing, and the next one may resume them. Savepoints are the user's and stay, marked.
-func abandon(p *Pipeline, j *Job) {
+// settle makes it final, when rows of j are to flow, that j started elsewhere: what it
+// copied becomes the pipeline's, and the epochs that it left behind unfinished are given
+// up, for its writers are about to fence what those had prepared. Not before: a job that
+// never came so far, because a sink refused it perhaps, changed nothing, and the next one
+// may resume them. Savepoints are the user's and stay, marked.
+func settle(p *Pipeline, j *Job) {
+	if p.Completed > j.After {
+		return // it has checkpoints of its own
+	}
 	var gone []dataflow.Epoch
 	for i := range p.Epochs {
 		rec := &p.Epochs[i]
@@ -344,6 +373,9 @@ func abandon(p *Pipeline, j *Job) {
 		}
 	}
 	p.giveUp(gone)
+	if j.Copy != nil {
+		p.Epochs, p.Completed, j.Copy = append(p.Epochs, *j.Copy), j.Copy.Epoch, nil
+	}
 }
 
 // giveUp forgets completed epochs; a sweep may delete their objects.
@@ -410,8 +442,28 @@ func (m *Machine) drop(c *DropEpochs) Result {
 			}
 		}
 	}
+	if err := p.before(c.Epochs); err != nil {
+		return Result{Err: err}
+	}
 	p.giveUp(c.Epochs)
 	return Result{}
+}
+
+// before refuses to give up output that is to be committed before a later epoch that is
+// kept: its manifest does not repeat the handles.
+func (p *Pipeline) before(gone []dataflow.Epoch) error {
+	var later *EpochRecord
+	for i := range slices.Backward(p.Epochs) {
+		rec := &p.Epochs[i]
+		switch {
+		case rec.Abandoned:
+		case !slices.Contains(gone, rec.Epoch):
+			later = rec
+		case later != nil && !rec.Finished:
+			return fmt.Errorf("the output of epoch %d of pipeline %q is not all committed, and epoch %d goes on from it: run the job again, which commits it, or dispose of that one first", rec.Epoch, p.Name, later.Epoch)
+		}
+	}
+	return nil
 }
 
 // wanted refuses to give up what a live job starts from, until it has a checkpoint of
@@ -419,7 +471,7 @@ func (m *Machine) drop(c *DropEpochs) Result {
 func (m *Machine) wanted(p *Pipeline, gone []dataflow.Epoch) error {
 	for _, id := range slices.Sorted(maps.Keys(m.s.Jobs)) {
 		j := m.s.Jobs[id]
-		if j.Phase.Terminal() || j.Restore == nil || m.s.Pipelines[j.Pipeline].Completed > j.After {
+		if j.Phase.Terminal() || j.Restore == nil || j.Copy != nil || m.s.Pipelines[j.Pipeline].Completed > j.After {
 			continue
 		}
 		for _, rec := range p.Epochs {
@@ -440,12 +492,10 @@ func (m *Machine) adopt(at int64, term dataflow.Term, c *Adopt) Result {
 	switch {
 	case j.Adopt == 0 || c.Ref.Epoch != j.Adopt:
 		return Result{Err: fmt.Errorf("job %s does not wait for a copy as epoch %d", j.ID, c.Ref.Epoch)}
-	case p.Completed >= j.Adopt:
+	case p.Completed >= j.Adopt || j.Copy != nil:
 		return Result{Job: j.ID, Epoch: c.Ref.Epoch} // doubled
 	}
-	abandon(p, j)
-	p.Epochs = append(p.Epochs, EpochRecord{Ref: c.Ref, Term: term, Finished: true, At: at, Bytes: c.Bytes})
-	p.Completed = c.Ref.Epoch
+	j.Copy = &EpochRecord{Ref: c.Ref, Term: term, Finished: true, At: at, Bytes: c.Bytes}
 	return Result{Job: j.ID, Epoch: c.Ref.Epoch}
 }
 

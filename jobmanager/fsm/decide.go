@@ -43,7 +43,9 @@ func (p *Pipeline) Record(e dataflow.Epoch) *EpochRecord {
 
 // Adopting reports that j starts from a checkpoint of another pipeline or cluster and
 // has no copy of it yet. A job never runs on objects that someone else may dispose of.
-func (p *Pipeline) Adopting(j *Job) bool { return j.Adopt != 0 && p.Completed < j.Adopt }
+func (p *Pipeline) Adopting(j *Job) bool {
+	return j.Adopt != 0 && j.Copy == nil && p.Completed < j.Adopt
+}
 
 // RestoreRef returns where the next attempt of j starts, passing over avoid; nil for a
 // fresh start.
@@ -55,6 +57,9 @@ func (p *Pipeline) RestoreRef(j *Job, avoid map[dataflow.Epoch]bool) *checkpoint
 		if !avoid[rec.Epoch] && !rec.Abandoned {
 			return &rec.Ref
 		}
+	}
+	if j.Copy != nil && !avoid[j.Copy.Epoch] {
+		return &j.Copy.Ref
 	}
 	return j.Restore
 }
@@ -72,11 +77,18 @@ func (p *Pipeline) Uncommitted(j *Job, avoid map[dataflow.Epoch]bool) (out []che
 	return out
 }
 
-// Own returns the checkpoints that go when j is cancelled: savepoints stay, and what it
-// resumed from, for an earlier job made that and its output may not be committed yet.
+// Own returns the checkpoints that go when j is cancelled: savepoints stay, with what is
+// to be committed before them, and what j resumed from, for an earlier job made that and
+// its output may not be committed yet.
 func (p *Pipeline) Own(j *Job) (out []dataflow.Epoch) {
+	var saved dataflow.Epoch
 	for _, rec := range p.Epochs {
-		if rec.Kind != checkpoint.Savepoint && rec.Epoch > j.After {
+		if rec.Kind == checkpoint.Savepoint {
+			saved = rec.Epoch
+		}
+	}
+	for _, rec := range p.Epochs {
+		if rec.Kind != checkpoint.Savepoint && rec.Epoch > j.After && (rec.Finished || rec.Epoch > saved) {
 			out = append(out, rec.Epoch)
 		}
 	}

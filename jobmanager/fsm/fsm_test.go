@@ -190,8 +190,8 @@ func TestDeposedLeaderCompletesNothing(t *testing.T) {
 	}
 }
 
-// Epochs that a job left behind, unfinished, when it started elsewhere are given up with
-// its first own one; savepoints stay, marked, and cannot be resumed any more.
+// Epochs that a job left behind, unfinished, when it started elsewhere are given up when
+// it runs; savepoints stay, marked, and cannot be resumed any more.
 func TestEpochsLeftBehind(t *testing.T) {
 	for _, foreign := range []bool{false, true} {
 		m, p := New(), plan(t, 8)
@@ -226,7 +226,12 @@ func TestEpochsLeftBehind(t *testing.T) {
 		}
 		if foreign {
 			must(Command{Adopt: &Adopt{Job: job, Ref: checkpoint.Ref{Epoch: m.Job(job).Adopt, Kind: checkpoint.Adopted}}})
-		} else {
+		}
+		if n := len(m.Pipeline("a").Epochs); n != 4 || m.Pipeline("a").Completed != 4 {
+			t.Fatalf("foreign %v: %d epochs are left before the job runs", foreign, n)
+		}
+		must(Command{Phase: &SetPhase{Job: job, Phase: Running}})
+		if !foreign {
 			complete(job, 2, checkpoint.Periodic)
 		}
 		var got []dataflow.Epoch
@@ -244,5 +249,59 @@ func TestEpochsLeftBehind(t *testing.T) {
 			t.Error("a savepoint that was left behind is resumed")
 		}
 		must(Command{Drop: &DropEpochs{Pipeline: "a", Epochs: []dataflow.Epoch{3}}})
+	}
+}
+
+// A savepoint that is disposed of while a job that starts from it is being submitted is
+// refused, not copied while its objects go.
+func TestSubmitFromDisposed(t *testing.T) {
+	m, p := New(), plan(t, 8)
+	job := m.Apply(Command{Term: 1, Submit: &Submit{Job: Job{Pipeline: "a", Plan: p}}}).Job
+	m.Apply(Command{Term: 1, Attempt: &NewAttempt{Job: job}})
+	m.Apply(Command{Term: 1, Open: &OpenEpoch{Job: job, Attempt: 1}})
+	ref := checkpoint.Ref{Epoch: 1, Kind: checkpoint.Savepoint, Key: checkpoint.ManifestKey("a", 1), Hash: "h"}
+	m.Apply(Command{Term: 1, Complete: &CompleteEpoch{Job: job, Attempt: 1, Ref: ref}})
+	m.Apply(Command{Term: 1, Phase: &SetPhase{Job: job, Phase: Finished}})
+	if r := m.Apply(Command{Term: 1, Drop: &DropEpochs{Pipeline: "a", Epochs: []dataflow.Epoch{1}}}); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	for _, name := range []dataflow.Pipeline{"a", "b"} {
+		if r := m.Apply(Command{Term: 1, Submit: &Submit{Job: Job{Pipeline: name, Plan: p, Restore: &ref}}}); r.Err == nil {
+			t.Errorf("a job of %q starts from it", name)
+		}
+	}
+	ref.Key = checkpoint.ManifestKey("c", 1) // of another cluster
+	if r := m.Apply(Command{Term: 1, Submit: &Submit{Job: Job{Pipeline: "b", Plan: p, Restore: &ref}}}); r.Err != nil {
+		t.Error(r.Err)
+	}
+}
+
+// What a savepoint needs committed before it stays as long as the savepoint does, whether
+// its job is cancelled or the user disposes of one: its manifest does not name that output.
+func TestOutputBeforeASavepointStays(t *testing.T) {
+	m, p := New(), plan(t, 8)
+	job := m.Apply(Command{Term: 1, Submit: &Submit{Job: Job{Pipeline: "a", Plan: p}}}).Job
+	m.Apply(Command{Term: 1, Attempt: &NewAttempt{Job: job}})
+	for e, kind := range []checkpoint.Kind{checkpoint.Periodic, checkpoint.Savepoint, checkpoint.Periodic, checkpoint.Savepoint, checkpoint.Periodic} {
+		ref := checkpoint.Ref{Epoch: dataflow.Epoch(e + 1), Kind: kind}
+		m.Apply(Command{Term: 1, Open: &OpenEpoch{Job: job, Attempt: 1}})
+		m.Apply(Command{Term: 1, Complete: &CompleteEpoch{Job: job, Attempt: 1, Ref: ref}})
+	}
+	m.Apply(Command{Term: 1, Finish: &FinishEpoch{Pipeline: "a", Epoch: 1}})
+	if own := m.Pipeline("a").Own(m.Job(job)); !slices.Equal(own, []dataflow.Epoch{1, 5}) {
+		t.Errorf("cancelled, the job gives up %v, want 1 and 5: epochs 3 and 4 go on from 2 and 3", own)
+	}
+	drop := func(e ...dataflow.Epoch) error {
+		return m.Apply(Command{Term: 1, Drop: &DropEpochs{Pipeline: "a", Epochs: e, All: true}}).Err
+	}
+	if err := drop(1, 5); err != nil {
+		t.Fatal(err)
+	}
+	m.Apply(Command{Term: 1, Phase: &SetPhase{Job: job, Phase: Canceled}})
+	if drop(2) == nil || drop(3) == nil {
+		t.Error("epoch 2 or 3 is given up, 4 goes on from it")
+	}
+	if err := drop(4); err != nil {
+		t.Error(err)
 	}
 }

@@ -60,8 +60,12 @@ type Job struct {
 	Restore   *checkpoint.Ref   `json:"restore,omitempty"` // where the first attempt starts, when no own epoch is complete
 	After     dataflow.Epoch    `json:"after,omitempty"`   // newest epoch opened when it was submitted: later ones are its own
 	Adopt     dataflow.Epoch    `json:"adopt,omitempty"`   // as which Restore is to be copied first, if another owns it; 0: it is the pipeline's own
+	Copy      *EpochRecord      `json:"copy,omitempty"`    // of Restore, as Adopt; it becomes the pipeline's when the job runs
 	Drain     bool              `json:"drain,omitempty"`   // its sources are to end
 	SkipState bool              `json:"allow_non_restored_state,omitempty"`
+	// Request is the submitter's own mark: an entry that comes again, because its answer
+	// was lost, is answered with the job that it made.
+	Request string `json:"request,omitempty"`
 }
 
 // Abandons reports that j was told to start from a checkpoint before e, or from another
