@@ -23,6 +23,7 @@ const (
 	Periodic  Kind = "checkpoint" // by the interval; retention applies
 	OnDemand  Kind = "on-demand"  // asked for; retention applies
 	Savepoint Kind = "savepoint"  // asked for and owned by the user; kept until disposed of
+	Suspend   Kind = "suspend"    // of an orderly shutdown, resumed by the next start; retention applies
 	Final     Kind = "final"      // after the end of all input
 	Adopted   Kind = "adopted"    // copied from a savepoint that another pipeline or cluster owns; retention applies
 )

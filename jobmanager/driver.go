@@ -351,10 +351,12 @@ func (d *driver) askStop(msg askStop) {
 		d.sendDrain()
 		return
 	}
+	kind := checkpoint.Suspend
 	if !msg.suspend {
+		kind = checkpoint.Savepoint
 		d.set(fsm.Stopping, "with a savepoint")
 	}
-	d.endBehind(checkpoint.Savepoint, ending{phase: phase, reply: msg.reply}, func(err error) {
+	d.endBehind(kind, ending{phase: phase, reply: msg.reply}, func(err error) {
 		if msg.suspend {
 			d.end(ending{phase: phase, reply: msg.reply})
 			return

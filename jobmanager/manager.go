@@ -288,7 +288,7 @@ func (m *Manager) restorePoint(ctx context.Context, s Submission) (*checkpoint.M
 		if err != nil {
 			return nil, nil, err
 		}
-		if man.Pipeline != s.Pipeline && ref.Kind != checkpoint.Savepoint {
+		if man.Pipeline != s.Pipeline && ref.Kind != checkpoint.Savepoint && ref.Kind != checkpoint.Suspend {
 			return nil, nil, fmt.Errorf("epoch %d is a %s of pipeline %q, whose retention may delete it at any time: take a savepoint there and restore that", ref.Epoch, ref.Kind, man.Pipeline)
 		}
 		return man, &ref, nil
@@ -405,7 +405,7 @@ func (m *Manager) Checkpoint(ctx context.Context, id dataflow.JobID, savepoint b
 	return m.ask(ctx, id, func(reply chan answer) any { return askEpoch{kind: kind, reply: reply} })
 }
 
-// Dispose deletes a savepoint of a pipeline.
+// Dispose deletes a savepoint of a pipeline, or what a shutdown left of it.
 func (m *Manager) Dispose(ctx context.Context, p dataflow.Pipeline, e dataflow.Epoch) error {
 	pl := m.machine.pipeline(p)
 	if pl == nil {
@@ -415,7 +415,7 @@ func (m *Manager) Dispose(ctx context.Context, p dataflow.Pipeline, e dataflow.E
 		if rec.Epoch != e {
 			continue
 		}
-		if rec.Kind != checkpoint.Savepoint {
+		if rec.Kind != checkpoint.Savepoint && rec.Kind != checkpoint.Suspend {
 			return fmt.Errorf("epoch %d of pipeline %q is a %s, not a savepoint: retention takes care of it", e, p, rec.Kind)
 		}
 		return m.append(ctx, fsm.Command{Drop: &fsm.DropEpochs{Pipeline: p, Epochs: []dataflow.Epoch{e}}}).Err
@@ -453,9 +453,9 @@ func (m *Manager) ask(ctx context.Context, id dataflow.JobID, make1 func(chan an
 	}
 }
 
-// Suspend ends every job with a savepoint where it can be taken, without ending
-// it for the user: it resumes there with the next Manager. It is the orderly shutdown.
-// The savepoint is the user's, as that of Stop is: it stays until it is disposed of.
+// Suspend ends every job with a checkpoint of its own kind where it can be taken, without
+// ending it for the user: it resumes there with the next Manager. It is the orderly
+// shutdown. Retention takes care of that checkpoint once the job has newer ones.
 func (m *Manager) Suspend(ctx context.Context) error {
 	m.mu.Lock()
 	var ids []dataflow.JobID

@@ -123,8 +123,8 @@ func TestSilentNode(t *testing.T) {
 }
 
 // A drained job finishes when every subtask has ended and all is committed; one that is
-// suspended goes on from a savepoint with the next job manager, one that is cancelled
-// leaves only that.
+// suspended goes on where it stopped with the next job manager, which releases that behind
+// newer epochs; one that is cancelled leaves its savepoint alone.
 func TestEnds(t *testing.T) {
 	bubble(t, func(b *bench) {
 		ctx := context.Background()
@@ -148,7 +148,7 @@ func TestEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := b.phase(id, time.Minute, fsm.Suspended)
-		if last := before.Epochs[len(before.Epochs)-1]; last.Kind != checkpoint.Savepoint || !last.Finished {
+		if last := before.Epochs[len(before.Epochs)-1]; last.Kind != checkpoint.Suspend || !last.Finished {
 			t.Errorf("it was suspended at %+v", last)
 		}
 		b.log.term++
@@ -158,10 +158,18 @@ func TestEnds(t *testing.T) {
 		if last := d[len(d)-1]; last.Restored != latest(before) || i.Restarts != 0 {
 			t.Errorf("it goes on from epoch %d, it was suspended at %d; %d restarts", last.Restored, latest(before), i.Restarts)
 		}
+		mine, err := b.Checkpoint(ctx, id, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i = b.until(id, time.Minute, "retention releases what the shutdown left", func(i Info) bool { return !slices.Contains(epochsOf(i), latest(before)) })
+		if latest(i) < latest(before)+2 {
+			t.Errorf("epochs %v are left, the shutdown left %d", epochsOf(i), latest(before))
+		}
 		if err := b.Cancel(ctx, id); err != nil {
 			t.Fatal(err)
 		}
-		if i = b.phase(id, time.Minute, fsm.Canceled); !slices.Equal(epochsOf(i), []dataflow.Epoch{latest(before)}) {
+		if i = b.phase(id, time.Minute, fsm.Canceled); !slices.Equal(epochsOf(i), []dataflow.Epoch{mine.Epoch}) {
 			t.Errorf("a cancelled job keeps %+v", i.Epochs)
 		}
 		if err := b.Cancel(ctx, id); !errors.Is(err, ErrNoJob) {

@@ -155,8 +155,8 @@ func (c *Cluster) Close() error {
 	return errors.Join(errs...)
 }
 
-// Suspend stops every job with a savepoint, which stays until the user disposes of it;
-// the next Start resumes them there.
+// Suspend stops every job with a checkpoint, from which the next Start resumes it;
+// retention gives it up when the job has newer ones.
 func (c *Cluster) Suspend(ctx context.Context) error { return c.Jobs.Suspend(ctx) }
 
 // A RunRequest asks for a job.

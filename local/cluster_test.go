@@ -149,7 +149,7 @@ func tableRows(t *testing.T, dir string) int64 {
 	return rows
 }
 
-// A job that was suspended resumes from its savepoint with the next cluster, and
+// A job that was suspended resumes from its checkpoint with the next cluster, and
 // so does one whose cluster just closed; neither loses nor doubles a row.
 func TestResume(t *testing.T) {
 	const n = 4_000

@@ -30,7 +30,7 @@ import (
 
 // Main is the main function of a program that is one job: it runs the job in a
 // one-process cluster of its own, until the job ends or is interrupted (the first
-// Ctrl-C stops it with a savepoint, the next start resumes it). -help lists the
+// Ctrl-C stops it with a checkpoint, the next start resumes it). -help lists the
 // flags; arguments KEY=VALUE are parameters of the job.
 //
 // The executable of a static pack is such a program. weir runs it as a worker
@@ -147,7 +147,7 @@ func runAlone(build Build, args []string, out io.Writer) (err error) {
 	}
 	if err := c.Wait(ctx, 100*time.Millisecond, nil); err != nil { // interrupted
 		stop() // a second one ends the process
-		fmt.Fprintln(out, "stopping with a savepoint")
+		fmt.Fprintln(out, "stopping with a checkpoint")
 		return c.Suspend(context.Background())
 	}
 	return outcome(c.Jobs.Jobs(), id, out)

@@ -42,7 +42,7 @@ func devCommand() *cobra.Command {
 		Long: `Dev runs a job manager and a task manager in this process, and the embedded
 broker in a child process, all data in one folder. Jobs given as packs or folders
 are submitted unless they already run. The first Ctrl-C stops every job with a
-savepoint, the second exits at once; the next start resumes the jobs.`,
+checkpoint, the second exits at once; the next start resumes the jobs there.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runDev(cmd.Context(), o, args, cmd.OutOrStdout())
 		},
@@ -282,9 +282,9 @@ func firstFailure(infos []jobmanager.Info) error {
 	return nil
 }
 
-// suspend stops all jobs with a savepoint; a second interrupt ends it.
+// suspend stops all jobs with a checkpoint; a second interrupt ends it.
 func (d *dev) suspend(ctx context.Context, interrupted <-chan os.Signal) error {
-	d.out.linef("stopping with a savepoint; Ctrl-C again exits at once, losing nothing that was committed")
+	d.out.linef("stopping with a checkpoint; Ctrl-C again exits at once, losing nothing that was committed")
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
@@ -292,8 +292,8 @@ func (d *dev) suspend(ctx context.Context, interrupted <-chan os.Signal) error {
 	select {
 	case err := <-done:
 		for _, i := range d.cluster.Jobs.Jobs() {
-			if n := len(i.Epochs); i.Phase == fsm.Suspended && n > 0 && i.Epochs[n-1].Kind == checkpoint.Savepoint {
-				d.out.linef("%s stopped at savepoint %d, which stays until you say: weir savepoint %s --dispose %[2]d", i.Pipeline, i.Epochs[n-1].Epoch, i.Pipeline)
+			if n := len(i.Epochs); i.Phase == fsm.Suspended && n > 0 && i.Epochs[n-1].Kind == checkpoint.Suspend {
+				d.out.linef("%s stopped at checkpoint %d", i.Pipeline, i.Epochs[n-1].Epoch)
 			}
 		}
 		d.out.linef("stopped; the next weir dev --dir %s resumes", d.opts.dir)

@@ -198,7 +198,7 @@ func (c *checker) refused(pipeline, restore, why string) {
 		m := c.kept(restore)
 		switch {
 		case m == nil: // given up meanwhile
-		case m.p != p && m.kind != "savepoint":
+		case m.p != p && m.kind != "savepoint" && m.kind != "suspend":
 		case c.object(strings.TrimSuffix(restore, "manifest.json")+"complete") == nil:
 		case p != nil && m.p == p && p.left(m):
 		default:

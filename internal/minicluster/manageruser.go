@@ -55,7 +55,7 @@ func (m *manager) ask(a ask) {
 	case askSuspend:
 		s.stats.Suspends++
 		if e := (ending{phase: fsm.Suspended, asked: true}); m.stage == running && m.stopAs == "" {
-			m.endBehind(checkpoint.Savepoint, e)
+			m.endBehind(checkpoint.Suspend, e)
 		} else {
 			m.end(e)
 		}
@@ -142,7 +142,7 @@ func (m *manager) submit(a ask) {
 			if err != nil {
 				return func() { m.refused(a, err) }
 			}
-			if man.Pipeline != a.pipeline && ref.Kind != checkpoint.Savepoint {
+			if man.Pipeline != a.pipeline && ref.Kind != checkpoint.Savepoint && ref.Kind != checkpoint.Suspend {
 				return func() { m.refused(a, errNotYours) }
 			}
 			states, restore = man.States, &ref
