@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"path"
 	"strconv"
 	"strings"
 )
@@ -108,62 +107,6 @@ func (m *Metadata) setSchema(s *Schema, maxID int32) error {
 	m.SchemaString = string(text)
 	if maxID > 0 {
 		m.Configuration["delta.columnMapping.maxColumnId"] = strconv.Itoa(int(maxID))
-	}
-	return nil
-}
-
-// keptProperty refuses properties that only the table's own operations may set.
-func keptProperty(k string) error {
-	switch k {
-	case "delta.columnMapping.maxColumnId", rowIDProperty, rowVersionProperty, timeSinceVersion, timeSinceMillis:
-		return fmt.Errorf("deltalake: property %s is kept by the table itself", k)
-	case "delta.rowTrackingSuspended":
-		return &UnsupportedError{"written", "suspended row tracking (delta.rowTrackingSuspended)"}
-	}
-	return nil
-}
-
-// checkProperty refuses values that would make the table unusable.
-func checkProperty(k string, v *string) error {
-	if v == nil {
-		return nil
-	}
-	bad := func(want string) error {
-		return fmt.Errorf("deltalake: property %s = %q is not %s", k, *v, want)
-	}
-	if strings.HasPrefix(k, "delta.feature.") && *v != "supported" && *v != "enabled" {
-		return bad("supported")
-	}
-	switch k {
-	case "delta.appendOnly", "delta.enableChangeDataFeed", "delta.enableDeletionVectors", "delta.enableInCommitTimestamps", "delta.enableTypeWidening", rowTrackingProperty,
-		"delta.enableExpiredLogCleanup", "delta.autoOptimize.autoCompact":
-		if *v != "true" && *v != "false" {
-			return bad("true or false")
-		}
-	case "delta.checkpointInterval":
-		if n, err := strconv.Atoi(*v); err != nil || n < 1 {
-			return bad("a positive number")
-		}
-	case compactionProperty:
-		if n, err := strconv.Atoi(*v); err != nil || n < 2 || n > 10_000 {
-			return bad("a number from 2 to 10000")
-		}
-	case "delta.dataSkippingNumIndexedCols":
-		if n, err := strconv.Atoi(*v); err != nil || n < -1 {
-			return bad("-1 or a number of columns")
-		}
-	case "delta.deletedFileRetentionDuration", "delta.logRetentionDuration":
-		if _, err := parseInterval(*v); err != nil {
-			return bad(`an interval such as "interval 7 days"`)
-		}
-	case "delta.isolationLevel":
-		if *v != "Serializable" && *v != "WriteSerializable" {
-			return bad("Serializable or WriteSerializable")
-		}
-	case "delta.targetFileSize":
-		if _, err := parseBytes(*v); err != nil {
-			return bad(`a size such as "128mb"`)
-		}
 	}
 	return nil
 }
@@ -323,105 +266,6 @@ func mappedColumn(m *Metadata, name, what string) (*Schema, int, error) {
 		return nil, 0, fmt.Errorf("deltalake: column %q is not in the table", name)
 	}
 	return s, i, nil
-}
-
-// Convert makes a Delta table of a folder of Parquet files: the files stay, a log
-// is written. Partition columns are taken from folder names such as day=2024-01-01
-// and given with their types.
-func Convert(ctx context.Context, store Store, partition []Field, opts TableOptions) (*Table, error) {
-	if _, err := Open(ctx, store, opts); err == nil {
-		return nil, fmt.Errorf("%w: this is a Delta table already", ErrExists)
-	} else if !errors.Is(err, errNoTable) {
-		return nil, err
-	}
-	var adds []*AddFile
-	schema := &Schema{}
-	for info, err := range store.List(ctx, "", "") {
-		if err != nil {
-			return nil, err
-		}
-		if !strings.HasSuffix(info.Path, ".parquet") || strings.HasPrefix(path.Base(info.Path), "_") || strings.HasPrefix(path.Base(info.Path), ".") || strings.HasPrefix(info.Path, "_") {
-			continue
-		}
-		f, err := openParquet(ctx, store, info.Path, info.Size)
-		if err != nil {
-			return nil, err
-		}
-		found, err := f.schema()
-		if err != nil {
-			return nil, fmt.Errorf("deltalake: convert %s: %w", info.Path, err)
-		}
-		if err := schema.extend(found); err != nil {
-			return nil, fmt.Errorf("deltalake: convert %s: %w", info.Path, err)
-		}
-		values, err := folderValues(info.Path, partition)
-		if err != nil {
-			return nil, err
-		}
-		adds = append(adds, &AddFile{Path: encodePath(info.Path), PartitionValues: values, Size: info.Size, ModificationTime: info.Modified.UnixMilli(),
-			DataChange: true, Stats: fmt.Sprintf(`{"numRecords":%d}`, f.meta.rows)})
-	}
-	if len(adds) == 0 {
-		return nil, errors.New("deltalake: convert: there is no Parquet file here")
-	}
-	var names []string
-	for _, p := range partition {
-		if i := schema.Index(p.Name); i >= 0 {
-			schema.Fields = append(schema.Fields[:i:i], schema.Fields[i+1:]...)
-		}
-		schema.Fields = append(schema.Fields, Col(p.Name, p.Type))
-		names = append(names, p.Name)
-	}
-	t, err := Create(ctx, store, CreateOptions{Schema: schema, PartitionColumns: names, Table: opts})
-	if err != nil {
-		return nil, err
-	}
-	_, err = t.Commit(ctx, Commit{Operation: "CONVERT", Parameters: map[string]string{"numFiles": strconv.Itoa(len(adds)), "partitionedBy": jsonText(names)}, Adds: adds})
-	return t, err
-}
-
-// extend adds the columns of another file.
-func (s *Schema) extend(o *Schema) error {
-	for _, f := range o.Fields {
-		i := s.Index(f.Name)
-		if i < 0 {
-			s.Fields = append(s.Fields, f)
-		} else if !s.Fields[i].Type.Equal(f.Type) {
-			return fmt.Errorf("column %q is %s here and %s elsewhere", f.Name, f.Type, s.Fields[i].Type)
-		}
-	}
-	return nil
-}
-
-func folderValues(p string, partition []Field) (map[string]*string, error) {
-	values := map[string]*string{}
-	for _, part := range strings.Split(path.Dir(p), "/") {
-		name, v, ok := strings.Cut(part, "=")
-		if !ok {
-			continue
-		}
-		name, v = decodePath(name), decodePath(v)
-		values[name] = &v
-		if v == "__HIVE_DEFAULT_PARTITION__" {
-			values[name] = nil
-		}
-	}
-	out := map[string]*string{}
-	for _, f := range partition {
-		v, ok := values[f.Name]
-		if !ok {
-			return nil, fmt.Errorf("deltalake: convert: the path %s has no value for partition column %q", p, f.Name)
-		}
-		if err := ParsePartitionValue(NewVector(f.Type), v); err != nil {
-			return nil, err
-		}
-		out[f.Name] = v
-		delete(values, f.Name)
-	}
-	for name := range values {
-		return nil, fmt.Errorf("deltalake: convert: folder %q of %s is a partition column that was not declared", name, p)
-	}
-	return out, nil
 }
 
 // schema derives Delta's schema from a Parquet file; every column is nullable.

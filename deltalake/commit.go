@@ -183,6 +183,9 @@ func (t *Table) allowed(c *Commit, s *Snapshot) error {
 	if c.Metadata != nil {
 		meta = c.Metadata
 	}
+	if err := s.protocol.checkWrite(); err != nil { // also where the commit would change it
+		return err
+	}
 	if err := protocol.checkWrite(); err != nil {
 		return err
 	}

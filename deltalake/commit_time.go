@@ -115,14 +115,23 @@ func (t *Table) versionAt(ctx context.Context, at time.Time) (int64, error) {
 		}
 	}
 	if best < 0 {
-		return 0, tooOld(want, old[0].info.Modified.UnixMilli())
+		return 0, tooOld(want, old[0].info.Modified.UnixMilli(), old[0].version)
 	}
 	return best, nil
 }
 
-func tooOld(want, oldest int64) error {
+// tooOldError reports a time before the oldest version.
+type tooOldError struct {
+	text   string
+	oldest int64 // version
+}
+
+// Error implements error.
+func (e *tooOldError) Error() string { return e.text }
+
+func tooOld(want, oldest, version int64) error {
 	text := func(millis int64) string { return time.UnixMilli(millis).UTC().Format(time.RFC3339Nano) }
-	return fmt.Errorf("deltalake: no version is as old as %s, the oldest is of %s", text(want), text(oldest))
+	return &tooOldError{fmt.Sprintf("deltalake: no version is as old as %s, the oldest is of %s", text(want), text(oldest)), version}
 }
 
 // timedVersion finds the newest of commits, whose times grow, that is not after
@@ -138,7 +147,7 @@ func (t *Table) timedVersion(ctx context.Context, commits []logFile, want int64)
 	if failed == nil && after == 0 {
 		oldest := millis(0)
 		if failed == nil {
-			return 0, tooOld(want, oldest)
+			return 0, tooOld(want, oldest, commits[0].version)
 		}
 	}
 	if failed != nil {

@@ -6,15 +6,19 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 )
 
 // ChangeOptions says which changes to read. A zero field means its default.
 type ChangeOptions struct {
-	From    int64    // first version
-	To      int64    // last version when Until is set
-	Until   bool     // stop at To; the newest version
-	Columns []string // of the table; all
-	Filter  *Expr    // on the table's columns
+	From  int64 // first version
+	To    int64 // last version when Until is set
+	Until bool  // stop at To; the newest version
+	// FromTime and ToTime, where they are set, stand for From and To: the first
+	// version that was not committed before FromTime, the last not after ToTime.
+	FromTime, ToTime time.Time
+	Columns          []string // of the table; all
+	Filter           *Expr    // on the table's columns
 }
 
 // Columns that Changes adds behind the table's.
@@ -34,6 +38,14 @@ func (t *Table) Changes(ctx context.Context, o ChangeOptions) iter.Seq2[*Batch, 
 		s, err := t.Refresh(ctx)
 		if err != nil {
 			yield(nil, err)
+			return
+		}
+		if err := t.changeTimes(ctx, &o); err != nil {
+			yield(nil, err)
+			return
+		}
+		if o.Until && o.To < o.From {
+			yield(nil, fmt.Errorf("deltalake: the change feed is to end at version %d, before its first, %d", o.To, o.From))
 			return
 		}
 		if o.Until && o.To < s.version {
@@ -60,6 +72,30 @@ func (t *Table) Changes(ctx context.Context, o ChangeOptions) iter.Seq2[*Batch, 
 			}
 		}
 	}
+}
+
+// changeTimes turns the times of a range into versions.
+func (t *Table) changeTimes(ctx context.Context, o *ChangeOptions) (err error) {
+	if !o.FromTime.IsZero() {
+		before, err := t.versionAt(ctx, o.FromTime.Add(-time.Millisecond))
+		var old *tooOldError
+		switch {
+		case errors.As(err, &old):
+			o.From = old.oldest
+		case err != nil:
+			return err
+		default:
+			o.From = before + 1
+		}
+		if newest := t.Latest().version; o.From > newest {
+			return fmt.Errorf("deltalake: no version is as young as %s, the newest is %d", o.FromTime.UTC().Format(time.RFC3339Nano), newest)
+		}
+	}
+	if !o.ToTime.IsZero() {
+		o.Until = true
+		o.To, err = t.versionAt(ctx, o.ToTime)
+	}
+	return err
 }
 
 // errStopped ends an iteration whose consumer has left.

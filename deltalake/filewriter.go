@@ -82,7 +82,26 @@ func (s *FileSpec) holdsData() error {
 	if len(s.data.Fields) == 0 {
 		return errors.New("deltalake: every column is a partition column; at least one must hold data")
 	}
+	if name := voidColumn(s.schema.Fields); name != "" {
+		return &UnsupportedError{"written", fmt.Sprintf("type void (column %q)", name)}
+	}
 	return nil
+}
+
+// voidColumn returns the first column of type void, also inside of structs.
+func voidColumn(fields []Field) string {
+	for i := range fields {
+		f := &fields[i]
+		if f.Type.void {
+			return f.Name
+		}
+		if f.Type.Kind == KindStruct {
+			if in := voidColumn(f.Type.Fields); in != "" {
+				return f.Name + "." + in
+			}
+		}
+	}
+	return ""
 }
 
 // Schema returns the table's columns.

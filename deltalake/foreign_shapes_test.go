@@ -182,6 +182,26 @@ func TestMetadataRefusals(t *testing.T) {
 	}
 }
 
+// What a table's protocol forbids is not done by a change that would replace it.
+func TestAlterKeepsForeignProtocol(t *testing.T) {
+	ctx := context.Background()
+	for _, version := range []string{"0", "8", "99"} {
+		store := writeLog(t, strings.ReplaceAll(foreignProtocol, `"minWriterVersion":2`, `"minWriterVersion":`+version)+foreignMetadata)
+		tbl, err := Open(ctx, store, TableOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		on := "true"
+		_, err = tbl.AddConstraint(ctx, "c", "id > 0")
+		wantSentence(t, "constraint", err, "writer version "+version)
+		_, err = tbl.SetProperties(ctx, map[string]*string{"delta.enableDeletionVectors": &on})
+		wantSentence(t, "property", err, "writer version "+version)
+		if _, err := store.Stat(ctx, commitPath(1)); err == nil {
+			t.Errorf("writer version %s: a commit was made", version)
+		}
+	}
+}
+
 // A version can be read though the newest cannot.
 func TestReadVersion(t *testing.T) {
 	ctx := context.Background()

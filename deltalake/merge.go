@@ -288,7 +288,7 @@ func (mg *merging) qualify(e *Expr, target *Schema) (*Expr, error) {
 	case inS:
 		c.name = append([]string{"s"}, e.name...)
 	default:
-		return nil, fmt.Errorf("deltalake: merge: column %q is on neither side", e.name[0])
+		return nil, fmt.Errorf("deltalake: merge: column %q is on neither side, which are called %s and %s", e.name[0], mg.m.TargetAlias, mg.m.SourceAlias)
 	}
 	return &c, nil
 }

@@ -12,18 +12,18 @@ import (
 
 // Metrics counts what an operation did.
 type Metrics struct {
-	Version       int64 // of the commit; of the snapshot when nothing was to be done
-	Committed     bool
-	RowsDeleted   int64
-	RowsUpdated   int64
-	RowsInserted  int64
-	RowsCopied    int64
-	FilesAdded    int
-	FilesRemoved  int
-	VectorsAdded  int
-	BytesAdded    int64
-	BytesRemoved  int64
-	ConflictTries int // times that it was done again after a conflict
+	Version       int64 `json:"version"` // of the commit; of the snapshot when nothing was to be done
+	Committed     bool  `json:"committed"`
+	RowsDeleted   int64 `json:"rowsDeleted"`
+	RowsUpdated   int64 `json:"rowsUpdated"`
+	RowsInserted  int64 `json:"rowsInserted"`
+	RowsCopied    int64 `json:"rowsCopied"`
+	FilesAdded    int   `json:"filesAdded"`
+	FilesRemoved  int   `json:"filesRemoved"`
+	VectorsAdded  int   `json:"vectorsAdded"`
+	BytesAdded    int64 `json:"bytesAdded"`
+	BytesRemoved  int64 `json:"bytesRemoved"`
+	ConflictTries int   `json:"conflictTries"` // times that it was done again after a conflict
 }
 
 func (m *Metrics) texts() map[string]string {

@@ -45,7 +45,7 @@ func (t *Table) Vacuum(ctx context.Context, o VacuumOptions) (*VacuumResult, err
 		return nil, fmt.Errorf("deltalake: vacuum: retention %v is negative", o.Retention)
 	case o.Retention == 0 && !o.None:
 	case o.Retention < keep && !o.Force:
-		return nil, fmt.Errorf("deltalake: vacuum: retention %v is below the table's %v; readers and writers of that time would lose files (Force allows it)", o.Retention, keep)
+		return nil, fmt.Errorf("deltalake: vacuum: retention %v is below the table's %v; readers and writers of that time would lose files (Force, --force, allows it)", o.Retention, keep)
 	default:
 		keep = o.Retention
 	}

@@ -224,6 +224,9 @@ func anyLeaf(c *pqCol) *pqCol {
 
 // plan resolves a type against a node.
 func (p *planner) plan(t *Type, node *pqCol, name string) (*colPlan, error) {
+	if t.void {
+		node = nil
+	}
 	cp := &colPlan{typ: t, node: node}
 	if node == nil {
 		return cp, nil

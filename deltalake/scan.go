@@ -237,7 +237,7 @@ func (s *Snapshot) readPath(ctx context.Context, logPath string, size int64, par
 	}
 	f, err := openParquet(ctx, store, path, size)
 	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("deltalake: version %d names data file %s, which is missing: %w", s.version, path, err)
+		return fmt.Errorf("deltalake: version %d names data file %s, which is gone, perhaps vacuumed: %w", s.version, path, ErrNotFound)
 	}
 	if err != nil {
 		return err

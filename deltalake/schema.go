@@ -55,6 +55,8 @@ type Type struct {
 	Elem         *Type   // of a list: its elements; of a map: its values
 	Key          *Type   // of a map
 	ContainsNull bool    // whether list elements or map values may be null
+
+	void bool // Spark's void, which no file holds: a boolean that is always null
 }
 
 // Field is one column of a table or one member of a struct.
@@ -106,6 +108,9 @@ func Col(name string, t *Type) Field { return Field{Name: name, Type: t, Nullabl
 // String returns the type as Delta and SQL write it, for example
 // "array<decimal(10,2)>".
 func (t *Type) String() string {
+	if t.void {
+		return "void"
+	}
 	switch t.Kind {
 	case KindDecimal:
 		return fmt.Sprintf("decimal(%d,%d)", t.Precision, t.Scale)
@@ -358,6 +363,8 @@ func parsePrimitive(s string) (*Type, error) {
 		return &Type{Kind: KindLong}, nil
 	case "decimal":
 		return DecimalOf(10, 0), nil
+	case "void":
+		return &Type{Kind: KindBoolean, void: true}, nil
 	}
 	if in, ok := strings.CutPrefix(s, "decimal("); ok {
 		if in, ok = strings.CutSuffix(in, ")"); ok {

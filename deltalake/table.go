@@ -203,6 +203,11 @@ type CreateOptions struct {
 // Create makes a table at the root of store with version 0 and opens it. An
 // error that wraps ErrExists says that there is one already.
 func Create(ctx context.Context, store Store, opts CreateOptions) (*Table, error) {
+	return create(ctx, store, opts, Commit{Operation: "CREATE TABLE"})
+}
+
+// create makes a table whose first commit also holds what first says.
+func create(ctx context.Context, store Store, opts CreateOptions, first Commit) (*Table, error) {
 	o, err := opts.Table.filled()
 	if err != nil {
 		return nil, err
@@ -246,11 +251,11 @@ func Create(ctx context.Context, store Store, opts CreateOptions) (*Table, error
 		return nil, err
 	}
 	t.mu.refreshed = o.Now()
-	_, err = t.Commit(ctx, Commit{
-		Operation:  "CREATE TABLE",
-		Parameters: map[string]string{"partitionBy": jsonText(meta.PartitionColumns), "properties": jsonText(meta.Configuration), "isManaged": "false"},
-		Protocol:   protocol, Metadata: meta, create: true, system: system,
-	})
+	if first.Parameters == nil {
+		first.Parameters = map[string]string{"partitionBy": jsonText(meta.PartitionColumns), "properties": jsonText(meta.Configuration), "isManaged": "false"}
+	}
+	first.Protocol, first.Metadata, first.create, first.system = protocol, meta, true, system
+	_, err = t.Commit(ctx, first)
 	var lost *ConflictError // another writer created the table first
 	if opts.IfNotExists && (errors.Is(err, ErrExists) || errors.As(err, &lost)) {
 		return Open(ctx, store, o)

@@ -280,7 +280,7 @@ func (s *FileSpec) conform(b *Batch, ids *identityFiller) (*Batch, error) {
 	if used < len(b.Schema.Fields) {
 		for _, f := range b.Schema.Fields {
 			if s.schema.Index(f.Name) < 0 {
-				return nil, fmt.Errorf("deltalake: column %q is not in the table; set MergeSchema to add it", f.Name)
+				return nil, fmt.Errorf("deltalake: column %q is not in the table; MergeSchema (--merge-schema) adds it", f.Name)
 			}
 		}
 	}
@@ -371,7 +371,7 @@ func castVector(v *Vector, t *Type, name string) (*Vector, error) {
 		out := &Vector{Type: t, Len: v.Len, Valid: v.Valid}
 		for _, f := range v.Type.Fields {
 			if fieldIndex(t.Fields, f.Name) < 0 {
-				return nil, fmt.Errorf("deltalake: column %q is not in the table; set MergeSchema to add it", name+"."+f.Name)
+				return nil, fmt.Errorf("deltalake: column %q is not in the table; MergeSchema (--merge-schema) adds it", name+"."+f.Name)
 			}
 		}
 		for _, f := range t.Fields {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/weirstream/weir/deltalake"
 	"github.com/weirstream/weir/deltalake/cloud"
@@ -32,11 +32,25 @@ func tableCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "table",
 		Short: "Read, change and maintain Delta Lake tables",
-		Long:  "Table works on the Delta table at a path or a URI: file://, s3://, gs://, az:// or\nabfss://.",
+		Long: `Table works on the Delta table at a path or a URI: file://, s3://, gs://, az:// or
+abfss://.
+
+Conditions (--where, --on) are SQL as Spark has it: = <> < <= > >= <=>, and or not, in,
+between, like, is null, is distinct from, + - * / % ||, case, cast, coalesce, if, upper,
+lower, length, substring, concat, abs, year and more. Texts and times stand in single
+quotes, names with spaces or points in backticks, binary as X'00FF'.`,
+		Example: `  weir table create T --columns 'id long not null, day date, tags array<string>' --partition-by day
+  weir table append T --from rows.parquet
+  weir table show T --where "day = '2026-01-31'" --limit 5
+  weir table merge T --from changes.parquet --on 'target.id = source.id'
+  weir table export T --version 3 --to old.parquet`,
 	}
 	group(cmd, "Read", tableInfo(), tableSchema(), tableFiles(), tableHistory(), tableDiff(), tableShow(), tableExport(), tableCDF(), tableFollow())
 	group(cmd, "Change", tableCreate(), tableConvert(), tableAppend(), tableDelete(), tableMerge(), tableRestore(), tableAlter(), tableProperties())
 	group(cmd, "Maintain", tableOptimize(), tableVacuum(), tableCheckpoint(), tableFsck())
+	for _, c := range cmd.Commands() {
+		c.PreRunE = func(cmd *cobra.Command, _ []string) error { return checkFlags(cmd) } // before anything is changed
+	}
 	return cmd
 }
 
@@ -75,9 +89,6 @@ func (f *tableFlags) open(ctx context.Context, uri string) (*deltalake.Table, er
 
 // snapshot opens the version that the flags ask for.
 func (f *tableFlags) snapshot(ctx context.Context, uri string) (*deltalake.Snapshot, error) {
-	if f.version >= 0 && f.timestamp != "" {
-		return nil, errors.New("give --version or --timestamp, not both")
-	}
 	if f.version >= 0 {
 		if err := f.counted(ctx, uri); err != nil {
 			return nil, err
@@ -120,7 +131,7 @@ func parseMoment(text string) (time.Time, error) {
 	if ms, err := strconv.ParseInt(whole, 10, 64); err == nil && len(whole) >= 12 {
 		return time.UnixMilli(ms), nil
 	}
-	return time.Time{}, fmt.Errorf("--timestamp %q is not a time such as 2026-01-31T12:00:00Z (or milliseconds since 1970)", text)
+	return time.Time{}, fmt.Errorf("%q is not a time such as 2026-01-31T12:00:00Z (or milliseconds since 1970)", text)
 }
 
 // scan turns the flags into what to read.
@@ -142,9 +153,30 @@ func (f *tableFlags) condition() (*deltalake.Expr, error) {
 	return deltalake.ParseExpr(f.where)
 }
 
+// checkFlags refuses what no subcommand has a meaning for: numbers below 0, but for
+// the default that stands for none, and two ways to say one thing.
+func checkFlags(cmd *cobra.Command) error {
+	var err error
+	cmd.Flags().Visit(func(fl *pflag.Flag) {
+		switch fl.Value.Type() {
+		case "int", "int64", "float64":
+			if strings.HasPrefix(fl.Value.String(), "-") && fl.Value.String() != fl.DefValue && err == nil {
+				err = fmt.Errorf("--%s %s is negative", fl.Name, fl.Value)
+			}
+		}
+	})
+	for _, two := range [][2]string{{"version", "timestamp"}, {"all", "where"}} {
+		a, b := cmd.Flags().Lookup(two[0]), cmd.Flags().Lookup(two[1])
+		if err == nil && a != nil && b != nil && a.Changed && b.Changed {
+			err = fmt.Errorf("give --%s or --%s, not both", two[0], two[1])
+		}
+	}
+	return err
+}
+
 func (f *tableFlags) addVersion(cmd *cobra.Command) {
 	cmd.Flags().Int64Var(&f.version, "version", -1, "version of the table; -1 is the newest")
-	cmd.Flags().StringVar(&f.timestamp, "timestamp", "", "the version at this time, such as 2026-01-31T12:00:00Z")
+	cmd.Flags().StringVar(&f.timestamp, "timestamp", "", "the newest version that is not younger than this time, such as 2026-01-31T12:00:00Z")
 }
 
 func (f *tableFlags) addScan(cmd *cobra.Command) {

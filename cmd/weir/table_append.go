@@ -62,7 +62,9 @@ func tableAppend() *cobra.Command {
 	})
 	cmd.Flags().StringSliceVar(&from, "from", nil, "Parquet files")
 	cmd.Flags().BoolVar(&merge, "merge-schema", false, "add columns that the table lacks")
-	cmd.Flags().BoolVar(&overwrite, "overwrite", false, "replace all rows")
-	cmd.Flags().StringVar(&f.where, "where", "", "replace the rows of this condition")
+	cmd.Flags().BoolVar(&overwrite, "overwrite", false, "replace all rows, or with --where those of its condition")
+	cmd.Flags().StringVar(&f.where, "where", "", "replace the rows of this condition, which the new ones must fulfil")
+	cmd.Example = `  weir table append T --from a.parquet --from b.parquet
+  weir table append T --from day.parquet --where "day = '2026-01-31'"`
 	return cmd
 }

@@ -42,7 +42,10 @@ func tableCreate() *cobra.Command {
 		},
 	}
 	addFormat(cmd, &f.output)
-	cmd.Flags().StringArrayVar(&columns, "columns", nil, "columns as 'name type [not null] [generated always|by default as identity [(start with N increment by N)]], ...', or one JSON schema")
+	cmd.Flags().StringArrayVar(&columns, "columns", nil, "columns as 'name type [not null] [default VALUE] [comment TEXT] [generated always as (EXPRESSION)] [generated always|by default as identity [(start with N increment by N)]], ...', or one JSON schema")
+	cmd.Example = `  weir table create T --columns 'id bigint not null, amount decimal(12,2), tags array<string>, pos struct<x: double, y: double>'
+  weir table create T --columns 'at timestamp, day date generated always as (cast(at as date))' --partition-by day
+  weir table create T --columns 'id long, name string' --property delta.columnMapping.mode=name --cluster-by id`
 	cmd.Flags().StringSliceVar(&partition, "partition-by", nil, "partition columns")
 	cmd.Flags().StringSliceVar(&cluster, "cluster-by", nil, "columns that optimize clusters rows by")
 	cmd.Flags().StringArrayVar(&props, "property", nil, "table property key=value")

@@ -55,7 +55,14 @@ func tableExport() *cobra.Command {
 // exportFile writes beside the file and moves it into place, so that a failure
 // leaves nothing half-done.
 func exportFile(ctx context.Context, s *deltalake.Snapshot, o deltalake.ScanOptions, to string) (rows int64, err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(to), ".weir-export-*")
+	dir := filepath.Dir(to)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return 0, fmt.Errorf("--to %s: there is no folder %s", to, dir)
+	}
+	if info, err := os.Stat(to); err == nil && info.IsDir() {
+		return 0, fmt.Errorf("--to %s is a folder, name a file in it", to)
+	}
+	tmp, err := os.CreateTemp(dir, ".weir-export-*")
 	if err != nil {
 		return 0, err
 	}

@@ -38,7 +38,10 @@ func tableMerge() *cobra.Command {
 			return m, metricsText(m), nil
 		})
 	cmd.Flags().StringSliceVar(&from, "from", nil, "Parquet files of the source")
-	cmd.Flags().StringVar(&on, "on", "", "condition over target and source")
+	cmd.Long = `Rows of the files that match rows of the table replace their values, the others are added. In --on the table is called target
+and the rows of the files source. A row of the table that several rows of the files match is an error.`
+	cmd.Example = "  weir table merge T --from changes.parquet --on 'target.id = source.id'"
+	cmd.Flags().StringVar(&on, "on", "", "which rows match, as in 'target.id = source.id'")
 	cmd.Flags().BoolVar(&evolve, "evolve-schema", false, "add columns that the table lacks")
 	cmd.Flags().BoolVar(&del, "delete-unmatched", false, "delete rows of the table that the source lacks")
 	return cmd

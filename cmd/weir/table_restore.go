@@ -12,7 +12,7 @@ import (
 func tableRestore() *cobra.Command {
 	var f tableFlags
 	cmd := change("restore TABLE --version N", "Bring a table back to an older version, in a new commit", &f, func(ctx context.Context, t *deltalake.Table) (any, string, error) {
-		version := f.version
+		version := f.version // -1 when not given
 		if f.timestamp != "" {
 			at, err := parseMoment(f.timestamp)
 			if err != nil {
@@ -34,5 +34,6 @@ func tableRestore() *cobra.Command {
 		return m, metricsText(m), nil
 	})
 	f.addVersion(cmd)
+	cmd.Example = "  weir table restore T --version 3\n  weir table restore T --timestamp 2026-01-31T12:00:00Z"
 	return cmd
 }
