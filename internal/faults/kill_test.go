@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirstream/weir/internal/failpoint"
 )
@@ -244,18 +248,44 @@ func (w *world) verdicts(n int64) []verdict {
 	return append(w.judgeTable(n), w.again(n).judge(n))
 }
 
+// untilAborted waits until the broker has given up the transactions that are open in a
+// topic.
+func (w *world) untilAborted(topic string) {
+	w.t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.brokers))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer cl.Close()
+	adm, late := kadm.NewClient(cl), time.After(w.patience())
+	for {
+		ends, err1 := adm.ListEndOffsets(w.t.Context(), topic)
+		stable, err2 := adm.ListCommittedOffsets(w.t.Context(), topic)
+		open := len(ends[topic]) == 0
+		ends.Each(func(end kadm.ListedOffset) {
+			o, ok := stable.Lookup(topic, end.Partition)
+			open = open || !ok || o.Offset != end.Offset
+		})
+		if err := errors.Join(err1, err2); err == nil && !open {
+			return
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-late:
+			w.t.Fatalf("transactions are open for more than %v: ends %v (%v), stable %v (%v)", w.patience(), ends, err1, stable, err2)
+		}
+	}
+}
+
 // An outage that is longer than the transaction time-out loses what was prepared:
 // that is told by a job that stops and names the transaction, not by rows that lack.
 func TestOutageBeyondTransactionTimeout(t *testing.T) {
 	w := newWorld(t, 97)
-	w.flags = []string{"--set", "connections.kafka.default.transaction.timeout.ms=2000"}
+	w.flags = []string{"--set", "connections.kafka.default.transaction.timeout.ms=8000"} // more than a busy machine takes for an epoch
 	w.startFeed(500, 0)
 	w.start(failpoint.EnvPoints + "=" + string(failpoint.KafkaBeforeEndTxn) + ":3").untilDead()
+	w.untilAborted("out")
 	before := w.seen()
-	select { // the broker aborts the transaction meanwhile
-	case <-time.After(14 * time.Second):
-	case <-t.Context().Done():
-	}
 	w.finishFeed(true)
 	r := w.start()
 	reason := r.reason(pipeline)

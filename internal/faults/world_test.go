@@ -51,13 +51,17 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// command runs a program to its end; the error holds what it said.
+// command runs a program to its end and returns what it wrote to its output; the error
+// holds all that it said.
 func command(dir, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1", "GOFLAGS=-trimpath")
-	out, err := cmd.CombinedOutput()
+	var said bytes.Buffer // what is waited for is told there, if it takes long
+	cmd.Stderr = &said
+	out, err := cmd.Output()
 	if err != nil {
+		out = append(out, said.Bytes()...)
 		return string(out), fmt.Errorf("%s %s: %w: %s", filepath.Base(name), strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
 	return string(out), nil
