@@ -154,16 +154,16 @@ func (a *attempt) handle(msg any) {
 		a.begin()
 	case control.Trigger:
 		a.begin() // no epoch is opened before Start, which may have been lost
-		a.up.begin(msg.Epoch)
+		a.up.Begin(msg.Epoch)
 		if msg.Complete != 0 {
 			a.live.Complete(msg.Complete)
 		}
 		a.live.Trigger(msg.Epoch)
 	case control.Abort:
-		a.up.abort(msg.Epoch)
+		a.up.Abort(msg.Epoch)
 		a.live.Abort(msg.Epoch)
 	case control.Complete:
-		a.up.complete(msg.Epoch)
+		a.up.Complete(msg.Epoch)
 		a.live.Complete(msg.Epoch)
 	case control.Commit:
 		a.live.Commit(msg.Epoch, map[dataflow.OperatorID][]dataflow.CommitHandle{msg.Sink: msg.Handles})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/weirstream/weir/checkpoint"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/codec"
 	"github.com/weirstream/weir/state"
@@ -99,11 +100,11 @@ func (t *stateTable) closed(s *state.Store) {
 
 // placed tells every store where a file was uploaded to; those that do not have
 // it ignore that.
-func (t *stateTable) placed(local string, p place) {
+func (t *stateTable) placed(local string, p checkpoint.Place) {
 	t.mu.Lock()
 	stores := slices.Collect(maps.Keys(t.stores))
 	t.mu.Unlock()
 	for _, s := range stores {
-		s.Uploaded(local, p.object, p.offset)
+		s.Uploaded(local, p.Object, p.Offset)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 
 	"github.com/weirstream/weir/checkpoint"
@@ -17,133 +16,52 @@ import (
 	"github.com/weirstream/weir/state"
 )
 
-// An uploader gathers the parts that this worker's subtasks give to an epoch and
-// puts all their new files into one object. It is owned by the attempt's
+// An uploader carries out what a Gatherer decides. It is owned by the attempt's
 // goroutine; the upload itself runs beside it.
-//
-// A file that an aborted epoch uploaded is not uploaded again: its place is kept
-// until the attempt ends.
 type uploader struct {
+	*checkpoint.Gatherer
 	a      *attempt
-	newest dataflow.Epoch // last begun
-	epoch  dataflow.Epoch // being gathered; 0: none
-	parts  []dataflow.Part
-	busy   bool             // an upload is under way
-	places map[string]place // by local path
-	// The epoch acked last, and the local paths that its parts name.
-	ackedEpoch dataflow.Epoch
-	ackedFiles map[string]bool
-	ctx        context.Context
-	cancel     context.CancelFunc
-	idle       chan struct{} // closed when the last upload is over
-}
-
-type place struct {
-	object string
-	offset int64
+	ctx    context.Context
+	cancel context.CancelFunc
+	idle   chan struct{} // closed when the last upload is over
 }
 
 type uploaded struct {
-	epoch  dataflow.Epoch
-	parts  []dataflow.Part
-	places map[string]place
-	err    error
+	*checkpoint.Upload
+	err error
 }
 
 func newUploader(a *attempt) *uploader {
-	u := &uploader{a: a, places: map[string]place{}, idle: make(chan struct{})}
+	d := &a.deploy
+	u := &uploader{a: a, idle: make(chan struct{}), Gatherer: checkpoint.NewGatherer(len(d.Subtasks), func(e dataflow.Epoch) string {
+		return checkpoint.DataKey(d.Pipeline, e, d.Attempt, a.m.opts.Node)
+	})}
 	u.ctx, u.cancel = context.WithCancel(a.ctx)
 	close(u.idle)
 	return u
 }
 
-// begin gathers for e. A Trigger that comes twice or late changes nothing: the parts
-// that are here already will not come again.
-func (u *uploader) begin(e dataflow.Epoch) {
-	if e > u.newest {
-		u.newest, u.epoch, u.parts = e, e, nil
-	}
-}
+func (u *uploader) acked(ev isAcked) { u.start(u.Add(ev.epoch, ev.part)) }
 
-func (u *uploader) abort(e dataflow.Epoch) {
-	if u.epoch == e {
-		u.epoch, u.parts = 0, nil
+// start carries an upload out, if there is one.
+func (u *uploader) start(up *checkpoint.Upload) {
+	if up == nil {
+		return
 	}
-}
-
-// complete forgets the places of files that the complete epoch does not name: no
-// later part will, unless it brings them anew, and a sweep may delete them.
-func (u *uploader) complete(e dataflow.Epoch) {
-	if e == u.ackedEpoch {
-		maps.DeleteFunc(u.places, func(path string, _ place) bool { return !u.ackedFiles[path] })
-	}
-}
-
-func (u *uploader) acked(ev isAcked) {
-	if ev.epoch != u.epoch {
-		return // given up meanwhile; its files come with the next part
-	}
-	u.parts = append(u.parts, ev.part)
-	if len(u.parts) == len(u.a.deploy.Subtasks) {
-		u.start()
-	}
-}
-
-func (u *uploader) start() {
-	if u.busy {
-		return // an aborted epoch's upload is still under way: uploaded() comes back here
-	}
-	u.busy, u.idle = true, make(chan struct{})
-	epoch, parts, known, idle := u.epoch, u.parts, map[string]place{}, u.idle
-	for i := range parts {
-		for _, f := range parts[i].Files {
-			if p, ok := u.places[f.Local]; ok && f.Object == "" {
-				known[f.Local] = p
-			}
-		}
-	}
+	idle := make(chan struct{})
+	u.idle = idle
 	go func() {
 		defer close(idle)
-		fresh, err := u.upload(epoch, parts, known)
-		u.a.inbox.Put(uploaded{epoch, parts, fresh, err})
-	}()
-}
-
-// upload puts every file of parts that lies nowhere yet into one object, and
-// returns their places. It fills in the parts.
-func (u *uploader) upload(epoch dataflow.Epoch, parts []dataflow.Part, known map[string]place) (map[string]place, error) {
-	d := u.a.deploy
-	key := checkpoint.DataKey(d.Pipeline, epoch, d.Attempt, u.a.m.opts.Node)
-	fresh, size := map[string]place{}, int64(0)
-	var paths []string
-	for i := range parts {
-		for j := range parts[i].Files {
-			f := &parts[i].Files[j]
-			if f.Object != "" {
-				continue
+		var err error
+		if len(up.Paths) > 0 {
+			if err = u.put(up.Key, up.Paths, up.Size); err != nil {
+				err = fmt.Errorf("upload of %s: %w", up.Key, err)
+			} else {
+				failpoint.Hit(failpoint.PartUploaded, failpoint.Int("epoch", int64(up.Epoch)))
 			}
-			p, ok := known[f.Local]
-			if !ok {
-				if p, ok = fresh[f.Local]; !ok {
-					p = place{key, size}
-					fresh[f.Local] = p
-					paths = append(paths, f.Local)
-					size += f.Length
-				}
-				parts[i].NewBytes += f.Length
-			}
-			f.Object, f.Offset = p.object, p.offset
 		}
-	}
-	if len(paths) == 0 {
-		return nil, nil
-	}
-	err := u.put(key, paths, size)
-	if err != nil {
-		return nil, fmt.Errorf("upload of %s: %w", key, err)
-	}
-	failpoint.Hit(failpoint.PartUploaded, failpoint.Int("epoch", int64(epoch)))
-	return fresh, nil
+		u.a.inbox.Put(uploaded{up, err})
+	}()
 }
 
 // put writes the concatenation of files. The key is this attempt's and epoch's
@@ -172,37 +90,23 @@ func (u *uploader) put(key string, paths []string, size int64) error {
 
 // uploaded acks the parts of a finished upload, unless its epoch was given up.
 func (u *uploader) uploaded(ev uploaded) {
-	u.busy = false
-	for path, p := range ev.places {
-		u.places[path] = p
-		u.a.states.placed(path, p)
+	if ev.err == nil {
+		ev.Each(u.a.states.placed)
 	}
-	if ev.epoch == u.epoch && ev.err == nil {
-		u.ackedEpoch, u.ackedFiles = ev.epoch, map[string]bool{}
-		for i := range ev.parts {
-			for _, f := range ev.parts[i].Files {
-				u.ackedFiles[f.Local] = true
-			}
-		}
+	current, next := u.Done(ev.Upload, ev.err != nil)
+	u.start(next)
+	if !current {
+		return
 	}
-	for i := range ev.parts {
-		part := ev.parts[i]
-		if ev.epoch != u.epoch {
-			break
-		}
+	for i, part := range ev.Parts {
 		if ev.err != nil {
-			u.a.send(control.Declined{To: u.a.deploy.To, Epoch: ev.epoch, Subtask: part.Subtask, Reason: ev.err.Error()})
+			u.a.send(control.Declined{To: u.a.deploy.To, Epoch: ev.Epoch, Subtask: part.Subtask, Reason: ev.err.Error()})
 			continue
 		}
-		if i == len(ev.parts)-1 && u.spoiled(ev.epoch, part.Subtask) {
+		if i == len(ev.Parts)-1 && u.spoiled(ev.Epoch, part.Subtask) {
 			continue
 		}
-		u.a.send(control.Acked{To: u.a.deploy.To, Epoch: ev.epoch, Part: part})
-	}
-	if ev.epoch == u.epoch {
-		u.epoch, u.parts = 0, nil
-	} else if u.epoch != 0 && len(u.parts) == len(u.a.deploy.Subtasks) {
-		u.start()
+		u.a.send(control.Acked{To: u.a.deploy.To, Epoch: ev.Epoch, Part: part})
 	}
 }
 

@@ -141,7 +141,7 @@ func TestOneObjectPerEpoch(t *testing.T) {
 		t.Fatal(err)
 	}
 	shared := ut.file("shared")
-	ut.a.up.begin(1)
+	ut.a.up.Begin(1)
 	ut.ack(1, 0, old, ut.file("a"), shared)
 	if got := ut.up.take(); len(got) != 0 {
 		t.Fatalf("a part was acked before the other was here: %+v", got)
@@ -166,19 +166,19 @@ func TestOneObjectPerEpoch(t *testing.T) {
 func TestPlacesOfFiles(t *testing.T) {
 	ut := newUploadTest(t)
 	a, b := ut.file("a"), ut.file("b")
-	ut.a.up.begin(1)
+	ut.a.up.Begin(1)
 	ut.ack(1, 0, a)
 	ut.ack(1, 1, b)
 	ut.mustAck(1)
-	ut.a.up.abort(1) // too late, as an abort may be
-	ut.a.up.begin(2)
+	ut.a.up.Abort(1) // too late, as an abort may be
+	ut.a.up.Begin(2)
 	ut.ack(2, 0, a)
 	ut.ack(2, 1)
 	if p := ut.mustAck(2); p[0].Files[0].Object != ut.object(1) || p[0].NewBytes != 0 {
 		t.Errorf("a file of the aborted epoch is uploaded again: %+v", p[0])
 	}
-	ut.a.up.complete(2) // it does not name b: the object may go
-	ut.a.up.begin(3)
+	ut.a.up.Complete(2) // it does not name b: the object may go
+	ut.a.up.Begin(3)
 	ut.ack(3, 0, a)
 	ut.ack(3, 1, b)
 	p := ut.mustAck(3)
@@ -196,7 +196,7 @@ func TestFailedUploadDeclines(t *testing.T) {
 	ut := newUploadTest(t)
 	a := ut.file("a")
 	ut.store.on = true
-	ut.a.up.begin(1)
+	ut.a.up.Begin(1)
 	ut.ack(1, 0, a)
 	ut.ack(1, 1)
 	said := ut.finish()
@@ -209,8 +209,8 @@ func TestFailedUploadDeclines(t *testing.T) {
 		t.Errorf("%d answers, want 2", len(said))
 	}
 	ut.store.on = false
-	ut.a.up.abort(1)
-	ut.a.up.begin(2)
+	ut.a.up.Abort(1)
+	ut.a.up.Begin(2)
 	ut.ack(2, 0, a)
 	ut.ack(2, 1)
 	if p := ut.mustAck(2); p[0].Files[0].Object != ut.object(2) {
@@ -224,12 +224,12 @@ func TestUploadOverlapsAbort(t *testing.T) {
 	ut := newUploadTest(t)
 	ut.store.gate = make(chan struct{})
 	a := ut.file("a")
-	ut.a.up.begin(1)
+	ut.a.up.Begin(1)
 	ut.ack(1, 0, a)
 	ut.ack(1, 1)
-	ut.a.up.abort(1)
-	ut.a.up.begin(2)
-	ut.a.up.begin(1) // a late Trigger
+	ut.a.up.Abort(1)
+	ut.a.up.Begin(2)
+	ut.a.up.Begin(1) // a late Trigger
 	ut.ack(2, 0, a)
 	ut.ack(2, 1, ut.file("b"))
 	close(ut.store.gate)

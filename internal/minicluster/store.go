@@ -10,6 +10,7 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/weirstream/weir/checkpoint"
 	"github.com/weirstream/weir/dataflow"
 	"github.com/weirstream/weir/internal/objstore"
 	"github.com/weirstream/weir/stream/spi"
@@ -144,10 +145,10 @@ func (st *store) Files() (refs []dataflow.FileRef) {
 func (st *store) Completed(dataflow.Epoch) {}
 
 // uploaded tells where a local file was put.
-func (st *store) uploaded(local string, p place) {
+func (st *store) uploaded(local string, p checkpoint.Place) {
 	for i := range st.chain {
 		if f := &st.chain[i].ref; f.Local == local {
-			f.Object, f.Offset = p.object, p.offset
+			f.Object, f.Offset = p.Object, p.Offset
 		}
 	}
 }

@@ -126,7 +126,7 @@ func newAttempt(w *worker, d control.Deploy) *attempt {
 			a.budget = int64(1024 * (1 + s.r.IntN(16)))
 		}
 	}
-	a.up.a, a.up.places = a, map[string]place{}
+	a.up = newUploader(a)
 	for _, id := range d.Subtasks {
 		a.nodes = append(a.nodes, &node{s: s, at: a, id: id, opening: true})
 	}
@@ -178,9 +178,10 @@ func (a *attempt) handle(msg any) {
 	case control.Trigger:
 		a.trigger(msg)
 	case control.Abort:
-		a.up.abort(msg.Epoch)
+		a.up.Abort(msg.Epoch)
 		a.each(func(n *node) { n.m.Abort(msg.Epoch) })
 	case control.Complete:
+		a.up.Complete(msg.Epoch)
 		a.each(func(n *node) { n.m.Complete(msg.Epoch) })
 	case control.Commit:
 		for _, c := range a.commits {
@@ -226,7 +227,7 @@ func (a *attempt) trigger(msg control.Trigger) {
 	if a.s.without != TriggerStarts {
 		a.start() // an epoch is opened only after Start, which may have been lost
 	}
-	a.up.begin(msg.Epoch)
+	a.up.Begin(msg.Epoch)
 	a.each(func(n *node) {
 		if a.s.without != TriggerTellsComplete {
 			n.m.Complete(msg.Complete)
