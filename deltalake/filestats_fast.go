@@ -55,9 +55,11 @@ func walkStatistics(text string) (*fileStatistics, bool) {
 			if key == name && seen&(1<<part) == 0 && w.at() == '{' {
 				seen |= 1 << part
 				from := w.i
-				ok := w.value(0)
+				if !w.value(0) {
+					return false
+				}
 				st.parts[part] = text[from:w.i]
-				return ok
+				return true
 			}
 			if strings.EqualFold(key, name) {
 				return false
@@ -86,11 +88,13 @@ func memberOf(object, name string) (raw string) {
 	w := jsonWalk{text: object}
 	ok := w.object(func(key string) bool {
 		from := w.i
-		ok := w.value(0)
+		if !w.value(0) {
+			return false
+		}
 		if key == name {
 			raw = object[from:w.i]
 		}
-		return ok
+		return true
 	})
 	if !ok {
 		return ""
@@ -190,6 +194,9 @@ func (w *jsonWalk) string() bool {
 			return false
 		case c == '\\':
 			e := w.at()
+			if e == 0 {
+				return false
+			}
 			w.i++
 			if e == 'u' {
 				for range 4 {

@@ -13,6 +13,7 @@ func FuzzStatistics(f *testing.F) {
 		`{"minValues":null}`, `{"minValues":1}`, `{"minValues":{"a":1},"minValues":{"b":2}}`, `{"minvalues":{"a":1}}`, `{"minValues":{"a":1}`, `{"minValues":{"a":1}} `,
 		`{"minValues":{"\u0061":1}}`, `{"minValues":{"a":[1,{"b":[]}]}}`, `{"tightBounds":1,"minValues":{"a":1}}`, `{"x":tru,"minValues":{"a":1}}`, `{"minValues":{"a":1e5,"b":-1.5E-3}}`,
 		"{\"minValues\":{\"a\xff\":1}}", `{"minValues":{"a":"\ud800"}}`, `{"minValues":{"a":01}}`, `{"minValues":{"a":"\x"}}`, `{"numRecords":123456789012345678901}`,
+		`{"minValues":{"a":"\`, `{"minValues":{"a":"\u00`, `{"minValues":{"a`, `{"minValues":{"a":-`, `{"numRecords":`,
 	} {
 		f.Add(s)
 	}
