@@ -240,11 +240,13 @@ func (d *driver) beside(f func() (then func())) {
 
 // set records a phase. The driver goes on when it is recorded.
 func (d *driver) set(p fsm.Phase, reason string) {
-	r := d.m.append(d.ctx, fsm.Command{Phase: &fsm.SetPhase{Job: d.id, Phase: p, Reason: reason}})
+	r := d.m.append(d.ctx, fsm.Command{Phase: &fsm.SetPhase{Job: d.id, Phase: p, Reason: reason, Keep: d.m.opts.KeepJobs}})
 	if r.Err != nil && !errors.Is(r.Err, context.Canceled) {
 		d.log.Error("phase was not recorded", "phase", p, "err", r.Err)
 	}
-	d.job = d.m.machine.job(d.id)
+	if j := d.m.machine.job(d.id); j != nil { // else it is over, and forgotten already
+		d.job = j
+	}
 }
 
 // deploy starts the next attempt from the newest complete epoch.

@@ -35,8 +35,10 @@ type Options struct {
 	Store objstore.Store // checkpoints; required
 	Slots int            // of the task manager behind Down; 6
 	Lease time.Duration  // objects of given-up epochs live twice as long; 8s
-	Clock clock.Clock    // the wall clock
-	Log   *slog.Logger   // discards
+	// KeepJobs is how many jobs that are over are remembered, the newest; 50; negative: all.
+	KeepJobs int
+	Clock    clock.Clock  // the wall clock
+	Log      *slog.Logger // discards
 }
 
 // A Manager is a job manager that leads. The zero value is not usable.
@@ -115,6 +117,7 @@ func New(opts Options, replica *Replica, log Log, down control.Link) (*Manager, 
 	}
 	opts.Slots = cmp.Or(opts.Slots, 6)
 	opts.Lease = cmp.Or(opts.Lease, 8*time.Second)
+	opts.KeepJobs = max(0, cmp.Or(opts.KeepJobs, 50)) // to the log, 0 is all
 	if opts.Clock == nil {
 		opts.Clock = clock.Wall()
 	}

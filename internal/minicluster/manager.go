@@ -269,7 +269,7 @@ func (m *manager) beside(f func() (then func())) { m.slow = append(m.slow, f) }
 
 // set records a phase.
 func (m *manager) set(p fsm.Phase, reason string) {
-	m.append(fsm.Command{Phase: &fsm.SetPhase{Job: m.job.ID, Phase: p, Reason: reason}})
+	m.append(fsm.Command{Phase: &fsm.SetPhase{Job: m.job.ID, Phase: p, Reason: reason, Keep: 2}})
 	m.job = m.machine.Job(m.job.ID)
 }
 

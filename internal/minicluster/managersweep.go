@@ -14,6 +14,14 @@ import (
 func (m *manager) retain() {
 	p := m.pipeline()
 	drop := p.Expired(m.s.shape.retain)
+	if m.s.without == SavepointsStay {
+		drop = nil
+		for _, rec := range p.Epochs[:max(0, len(p.Epochs)-m.s.shape.retain)] {
+			if rec.Finished {
+				drop = append(drop, rec.Epoch)
+			}
+		}
+	}
 	sweep := m.s.now-m.swept > m.s.shape.lease
 	if len(drop) < 4 && !sweep {
 		return

@@ -26,7 +26,7 @@ var regressions = []struct {
 	{"a store that is away is taken for a corrupt manifest", 54, "", false},
 	{"a store that is away is taken for a corrupt manifest", 67, "", false},
 	{"sinks are asked about the number of a copy", 32, OwnNumbers, true},
-	{"a job that is being cancelled is deployed by the next job manager", 61, CancelGoesOn, true},
+	{"a job that is being cancelled is deployed by the next job manager", 244, CancelGoesOn, true},
 	{"a sink refuses a copied savepoint, and the pipeline is stuck with it", 278, "", true},
 	{"a cancelled job gives up output that its savepoint goes on from", 12, "", true},
 }

@@ -122,6 +122,7 @@ const (
 	DrainAgain           Cure = "drain-again"            // a lost Drain: the job runs for ever
 	CancelGoesOn         Cure = "cancel-goes-on"         // a job comes back whose job manager died while it was cancelled
 	ResumedStays         Cure = "resumed-stays"          // a cancelled job gives up what it resumed and had not committed
+	SavepointsStay       Cure = "savepoints-stay"        // retention gives up what the user wants to keep
 	LeftBehind           Cure = "left-behind"            // a job commits epochs that it was told to start before
 	OwnNumbers           Cure = "own-numbers"            // sinks of a restored savepoint are asked about the copy's epoch
 	CutToPart            Cure = "cut-to-part"            // a file shared by a rescale brings old rows of others
@@ -129,7 +130,7 @@ const (
 
 // Cures returns every cure.
 func Cures() []Cure {
-	return []Cure{TriggerTellsComplete, TriggerStarts, StartOnce, FailedAgain, EndedAgain, LateDeploy, StopHolds, CutToPart, DrainAgain, CancelGoesOn, ResumedStays, LeftBehind, OwnNumbers}
+	return []Cure{TriggerTellsComplete, TriggerStarts, StartOnce, FailedAgain, EndedAgain, LateDeploy, StopHolds, CutToPart, DrainAgain, CancelGoesOn, ResumedStays, SavepointsStay, LeftBehind, OwnNumbers}
 }
 
 // Run runs one seed to its end. An error is a *Failure.

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,6 +56,8 @@ type (
 		Attempt dataflow.Attempt `json:"attempt,omitempty"`
 		Phase   Phase            `json:"phase"`
 		Reason  string           `json:"reason,omitempty"`
+		// Keep is how many jobs that are over are remembered when this one is; 0: all.
+		Keep int `json:"keep_jobs,omitempty"`
 	}
 	// NewAttempt starts an attempt; the answer is its number.
 	NewAttempt struct {
@@ -284,10 +287,40 @@ func (m *Machine) phase(at int64, c *SetPhase) Result {
 	if c.Phase == Running {
 		settle(p, j)
 	}
-	if c.Phase.Terminal() && p.Job == j.ID {
-		p.Job = ""
+	if c.Phase.Terminal() {
+		m.s.Ends++
+		j.Ended = m.s.Ends
+		if p.Job == j.ID {
+			p.Job = ""
+		}
+		m.forgetJobs(c.Keep)
 	}
 	return Result{Job: j.ID, Attempt: j.Attempt}
+}
+
+// forgetJobs forgets those that were over first, but for the newest keep. A pipeline stays,
+// with the numbers that are never used again, unless it never opened an epoch.
+func (m *Machine) forgetJobs(keep int) {
+	var over []*Job
+	for _, id := range slices.Sorted(maps.Keys(m.s.Jobs)) {
+		if j := m.s.Jobs[id]; j.Phase.Terminal() {
+			over = append(over, j)
+		}
+	}
+	if keep <= 0 || len(over) <= keep {
+		return
+	}
+	slices.SortStableFunc(over, func(a, b *Job) int { return cmp.Compare(a.Ended, b.Ended) })
+	for _, j := range over[:len(over)-keep] {
+		delete(m.s.Jobs, j.ID)
+		p, used := m.s.Pipelines[j.Pipeline], false
+		for _, other := range m.s.Jobs {
+			used = used || other.Pipeline == j.Pipeline
+		}
+		if p != nil && !used && p.Epoch == 0 && len(p.Epochs) == 0 {
+			delete(m.s.Pipelines, p.Name)
+		}
+	}
 }
 
 // live returns the job if it is not over and runs that attempt (0: any).

@@ -37,7 +37,7 @@ func randomCommand(r *rand.Rand, p dataflow.Plan) Command {
 			c.Submit.Job.Restore = &checkpoint.Ref{Epoch: epoch, Key: "k", Hash: "h"}
 		}
 	case 1:
-		c.Phase = &SetPhase{Job: job, Attempt: attempt, Phase: []Phase{Running, Restarting, Failed, Canceled}[r.IntN(4)], Reason: "r"}
+		c.Phase = &SetPhase{Job: job, Attempt: attempt, Phase: []Phase{Running, Restarting, Failed, Canceled}[r.IntN(4)], Reason: "r", Keep: r.IntN(3)}
 	case 2:
 		c.Attempt = &NewAttempt{Job: job, Restart: r.IntN(2) == 0}
 	case 3, 4:
@@ -303,5 +303,53 @@ func TestOutputBeforeASavepointStays(t *testing.T) {
 	}
 	if err := drop(4); err != nil {
 		t.Error(err)
+	}
+}
+
+// The state does not grow with submissions: the jobs that were over last are remembered,
+// and a pipeline, with its numbers, as soon as it has used one.
+func TestEndedJobsAreForgotten(t *testing.T) {
+	m, p := New(), plan(t, 8)
+	end := func(id dataflow.JobID) {
+		t.Helper()
+		if r := m.Apply(Command{Term: 1, Phase: &SetPhase{Job: id, Phase: Finished, Keep: 3}}); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	submit := func(name dataflow.Pipeline) dataflow.JobID {
+		t.Helper()
+		r := m.Apply(Command{Term: 1, Submit: &Submit{Job: Job{Pipeline: name, Plan: p}}})
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+		return r.Job
+	}
+	long := submit("long")
+	for range 20 {
+		id := submit("used")
+		m.Apply(Command{Term: 1, Attempt: &NewAttempt{Job: id}})
+		m.Apply(Command{Term: 1, Open: &OpenEpoch{Job: id, Attempt: m.Job(id).Attempt}})
+		end(id)
+		end(submit("unused"))
+	}
+	end(long)
+	var names []dataflow.Pipeline
+	for _, j := range m.Jobs() {
+		names = append(names, j.Pipeline)
+	}
+	if !slices.Equal(names, []dataflow.Pipeline{"long", "used", "unused"}) {
+		t.Errorf("the jobs of %v are remembered", names)
+	}
+	for range 4 {
+		end(submit("long"))
+	}
+	if m.Pipeline("unused") != nil {
+		t.Error("a pipeline that never opened an epoch is remembered")
+	}
+	if u := m.Pipeline("used"); u == nil || u.Epoch != 20 || u.Attempt != 20 {
+		t.Errorf("a pipeline without jobs is %+v, want its numbers", u)
+	}
+	if id := submit("used"); m.Job(id).ID != "job-000046" {
+		t.Errorf("job %s has a number that was used", id)
 	}
 }

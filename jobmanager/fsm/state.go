@@ -62,6 +62,7 @@ type Job struct {
 	Adopt     dataflow.Epoch    `json:"adopt,omitempty"`   // as which Restore is to be copied first, if another owns it; 0: it is the pipeline's own
 	Copy      *EpochRecord      `json:"copy,omitempty"`    // of Restore, as Adopt; it becomes the pipeline's when the job runs
 	Drain     bool              `json:"drain,omitempty"`   // its sources are to end
+	Ended     int               `json:"ended,omitempty"`   // the how manieth it was to be over; 0: it is not
 	SkipState bool              `json:"allow_non_restored_state,omitempty"`
 	// Request is the submitter's own mark: an entry that comes again, because its answer
 	// was lost, is answered with the job that it made.
@@ -127,6 +128,7 @@ type State struct {
 	Jobs      map[dataflow.JobID]*Job         `json:"jobs"`
 	Pipelines map[dataflow.Pipeline]*Pipeline `json:"pipelines"`
 	NextJob   int                             `json:"next_job"`
+	Ends      int                             `json:"ends,omitempty"` // jobs that are over, remembered or not
 	Term      dataflow.Term                   `json:"term,omitempty"` // newest of an applied entry
 }
 
