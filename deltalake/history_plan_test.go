@@ -336,7 +336,7 @@ func (h *history) planMerge(s *Schema) *step {
 func (h *history) added(s *Schema) *Schema {
 	for range 10 {
 		f := pick(h, candidates()...)
-		f.Name = fmt.Sprintf("%s%d", f.Name, len(h.states))
+		f.Name = fmt.Sprintf("%s%d", f.Name, len(h.done))
 		if f.Type.Kind == KindTimestampNTZ && !h.feats["timestampNtz"] {
 			continue
 		}
@@ -355,7 +355,7 @@ func (h *history) planSchema(s *Schema) *step {
 		if h.chance(50) && len(s.Fields)-len(h.part) > 2 {
 			return &step{op: "drop", name: f.Name}
 		}
-		return &step{op: "rename", name: f.Name, to: fmt.Sprintf("r%d", len(h.states))}
+		return &step{op: "rename", name: f.Name, to: fmt.Sprintf("r%d", len(h.done))}
 	}
 	if h.feats["typeWidening"] && h.chance(70) && !slices.Contains(h.part, f.Name) {
 		switch f.Type.Kind {

@@ -120,7 +120,7 @@ func (h *history) planWide(op string) *step {
 	switch op {
 	case "constraint":
 		w := cond{text: "id IS NULL OR id >= 0"}
-		return &step{op: op, name: fmt.Sprintf("c%d", len(h.states)), where: &w}
+		return &step{op: op, name: fmt.Sprintf("c%d", len(h.done)), where: &w}
 	case "violation":
 		if h.now().checks == 0 {
 			return nil
@@ -151,6 +151,10 @@ func (h *history) planOverwriteSchema(s *Schema) *step {
 	var fields []Field
 	for i, f := range s.Fields {
 		switch {
+		case f.Name == identityName:
+			if h.chance(50) {
+				fields = append(fields, Col(f.Name, f.Type)) // a plain column from now on
+			}
 		case special(f.Name):
 			return nil
 		case i == 0 || slices.Contains(h.part, f.Name) || h.chance(70):
@@ -162,7 +166,7 @@ func (h *history) planOverwriteSchema(s *Schema) *step {
 	}
 	if h.chance(50) {
 		f := pick(h, candidates()...)
-		f.Name = fmt.Sprintf("%s%d", f.Name, len(h.states))
+		f.Name = fmt.Sprintf("%s%d", f.Name, len(h.done))
 		if f.Type.Kind != KindTimestampNTZ || h.feats["timestampNtz"] {
 			fields = append(fields, f)
 		}

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"maps"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -348,6 +349,35 @@ func keepMarks(old, now *Metadata) (*Metadata, error) {
 	}
 	out := old.clone()
 	return out, out.setSchema(a, 0)
+}
+
+// succeeded returns the schema that replaces s, rows and all. An identity column of it
+// that s has with the same start and step goes on behind the values given so far. One
+// that s generates always cannot become a plain column: rows would bring its values.
+func (s *Schema) succeeded(next *Schema, partition []string) (*Schema, error) {
+	ids, err := s.identities()
+	if err != nil {
+		return nil, err
+	}
+	out := &Schema{append([]Field{}, next.Fields...)}
+	for i := range out.Fields {
+		f := &out.Fields[i]
+		if f.isIdentity() {
+			f.Metadata = maps.Clone(f.Metadata)
+			delete(f.Metadata, identityMark)
+		}
+		k := slices.IndexFunc(ids, func(c identity) bool { return strings.EqualFold(c.name, f.Name) })
+		switch {
+		case k < 0:
+		case !f.isIdentity() && !ids[k].explicit:
+			return nil, fmt.Errorf("column %q is generated always as identity and takes no values; leave it out of the schema, or give it there as an identity column again", f.Name)
+		case f.isIdentity() && ids[k].mark != nil:
+			if now, err := (&Schema{out.Fields[i : i+1]}).identities(); err == nil && now[0].start == ids[k].start && now[0].step == ids[k].step {
+				f.setMark(&ids[k])
+			}
+		}
+	}
+	return out, checkIdentities(out, partition)
 }
 
 // reserve moves the marks in a commit of its own by what the filler used, so that

@@ -1,8 +1,10 @@
 package deltalake
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -152,7 +154,11 @@ func TestIdentityRefusals(t *testing.T) {
 			return err
 		},
 		"schema": func() error {
-			_, err := tbl.Overwrite(ctx, Batches(words([]string{"b"})), OverwriteOptions{Schema: NewSchema(Col("word", Of(KindString)))})
+			_, err := tbl.Overwrite(ctx, Batches(words([]string{"b"})), OverwriteOptions{Schema: NewSchema(Col("id", Of(KindLong)), Col("word", Of(KindString)))})
+			return err
+		},
+		"schema with values": func() error {
+			_, err := tbl.Overwrite(ctx, Batches(given), OverwriteOptions{Schema: NewSchema(Identity("id", 1, 1), Col("word", Of(KindString)))})
 			return err
 		},
 		"evolve": func() error { _, err := tbl.EvolveSchema(ctx, NewSchema(Identity("other", 1, 1))); return err },
@@ -321,5 +327,61 @@ func TestIdentityBeside(t *testing.T) {
 	}
 	if _, err := tbl.Commit(ctx, Commit{Base: s, ReadAll: true}); !errors.As(err, &conflict) {
 		t.Fatalf("%v, want a conflict", err)
+	}
+}
+
+// An overwrite with a schema leaves what the schema says: no identity column without
+// one in it, a plain one instead of one that took values, and one that goes on behind
+// the values of before where it is named again.
+func TestIdentitySchemaOverwritten(t *testing.T) {
+	ctx := context.Background()
+	word := Col("word", Of(KindString))
+	rows := modelBatch(t, NewSchema(word), [][]any{{"x"}, {"y"}})
+	given := modelBatch(t, NewSchema(Col("id", Of(KindLong)), word), [][]any{{int64(99), "x"}})
+	for _, tt := range []struct {
+		name   string
+		column Field // of the table
+		schema *Schema
+		rows   *Batch
+		want   string // rows after it and after one more append of words
+	}{
+		{"always, left out", Identity("id", 10, 5), NewSchema(word, Col("more", Of(KindLong))), rows, "[[x <nil>] [y <nil>] [x <nil>] [y <nil>]]"},
+		{"by default, left out", IdentityByDefault("id", 10, 5), NewSchema(word), rows, "[[x] [y] [x] [y]]"},
+		{"by default, plain", IdentityByDefault("id", 10, 5), NewSchema(Col("id", Of(KindLong)), word), given, "[[99 x] [<nil> x] [<nil> y]]"},
+		{"always, again", Identity("id", 10, 5), NewSchema(Identity("id", 10, 5), word), rows, "[[20 x] [25 y] [30 x] [35 y]]"},
+		{"other step", Identity("id", 10, 5), NewSchema(Identity("id", 1, 1), word), rows, "[[1 x] [2 y] [3 x] [4 y]]"},
+		{"new one", word, NewSchema(Identity("id", 1, 1), word), rows, "[[1 x] [2 y] [3 x] [4 y]]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fields := []Field{tt.column, word}
+			if tt.column.Name == "word" {
+				fields = fields[1:]
+			}
+			tbl, err := Create(ctx, NewMemoryStore(nil), CreateOptions{Schema: NewSchema(fields...)})
+			if err == nil {
+				_, err = tbl.Append(ctx, Batches(rows), WriteOptions{})
+			}
+			if err == nil {
+				_, err = tbl.Overwrite(ctx, Batches(tt.rows), OverwriteOptions{Schema: tt.schema})
+			}
+			if err == nil {
+				_, err = tbl.Append(ctx, Batches(rows), WriteOptions{})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := plainRows(ctx, tbl.Latest())
+			slices.SortStableFunc(got, func(a, b []any) int { // files have no order: by identity, else as they come
+				x, _ := a[0].(int64)
+				y, _ := b[0].(int64)
+				if a[0] == nil || b[0] == nil {
+					return cmp.Compare(truth(a[0] == nil), truth(b[0] == nil))
+				}
+				return cmp.Compare(x, y)
+			})
+			if err != nil || fmt.Sprint(got) != tt.want {
+				t.Errorf("%v, %v, want %s", got, err, tt.want)
+			}
+		})
 	}
 }

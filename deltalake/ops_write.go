@@ -327,7 +327,8 @@ func (t *Table) replaceWhere(ctx context.Context, s *Snapshot, w *written, opts 
 	return t.finish(ctx, c, w.spec, w.meta, s)
 }
 
-// overwriteSchema replaces rows and schema.
+// overwriteSchema replaces rows and schema. The new one stands as it is given, as with
+// Spark: what an identity column was is gone unless it says so again.
 func (t *Table) overwriteSchema(ctx context.Context, s *Snapshot, source iter.Seq2[*Batch, error], opts OverwriteOptions) (*CommitResult, error) {
 	if s.spec.mapped {
 		return nil, &UnsupportedError{"written", "overwriting the schema of a table with column mapping"}
@@ -335,12 +336,11 @@ func (t *Table) overwriteSchema(ctx context.Context, s *Snapshot, source iter.Se
 	if err := opts.Schema.validate(); err != nil {
 		return nil, fmt.Errorf("deltalake: overwrite: %w", err)
 	}
-	for _, f := range append(opts.Schema.Fields[:len(opts.Schema.Fields):len(opts.Schema.Fields)], s.spec.schema.Fields...) {
-		if f.isIdentity() || hasIdentity(f.Type) {
-			return nil, &UnsupportedError{"written", fmt.Sprintf("overwriting the schema of a table with identity column %q", f.Name)}
-		}
+	schema, err := s.spec.schema.succeeded(opts.Schema, s.metadata.PartitionColumns)
+	if err != nil {
+		return nil, fmt.Errorf("deltalake: overwrite: %w", err)
 	}
-	text, err := opts.Schema.MarshalJSON()
+	text, err := schema.MarshalJSON()
 	if err != nil {
 		return nil, err
 	}
@@ -357,6 +357,9 @@ func (t *Table) overwriteSchema(ctx context.Context, s *Snapshot, source iter.Se
 	w, err := t.writeSource(ctx, &next, source, opts.WriteOptions, nil)
 	if err != nil {
 		return nil, err
+	}
+	if w.meta != nil {
+		m = w.meta // with the marks of identity columns
 	}
 	now := t.opts.Now().UnixMilli()
 	c := Commit{Operation: "WRITE", Parameters: map[string]string{"mode": "Overwrite", "overwriteSchema": "true"}, Metrics: writeMetrics(w.adds, w.rows),
