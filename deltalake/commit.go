@@ -258,7 +258,7 @@ func (t *Table) commitActions(ctx context.Context, c *Commit, latest, base *Snap
 	if c.Protocol != nil {
 		protocol = c.Protocol
 	}
-	adds, rowDomain, err := c.numberRows(latest, protocol)
+	adds, rowDomain, err := c.numberRows(latest, protocol, meta)
 	if err != nil {
 		return nil, err
 	}

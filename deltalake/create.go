@@ -143,7 +143,7 @@ func neededProtocol(schema *Schema, conf map[string]string, p *Protocol) (*Proto
 	add(on("delta.enableDeletionVectors"), "deletionVectors")
 	add(on("delta.enableInCommitTimestamps"), "inCommitTimestamp")
 	add(on("delta.enableTypeWidening"), "typeWidening")
-	add(on("delta.enableRowTracking"), "rowTracking")
+	add(on(rowTrackingProperty) || on(suspendedProperty), "rowTracking")
 	add(on("delta.enableIcebergCompatV1"), "icebergCompatV1")
 	add(on("delta.enableIcebergCompatV2"), "icebergCompatV2")
 	add(on("delta.enableIcebergCompatV3"), "icebergCompatV3")

@@ -11,8 +11,6 @@ func keptProperty(k string) error {
 	switch k {
 	case "delta.columnMapping.maxColumnId", rowIDProperty, rowVersionProperty, timeSinceVersion, timeSinceMillis:
 		return fmt.Errorf("deltalake: property %s is kept by the table itself", k)
-	case "delta.rowTrackingSuspended":
-		return &UnsupportedError{"written", "suspended row tracking (delta.rowTrackingSuspended)"}
 	}
 	return nil
 }
@@ -32,7 +30,7 @@ func checkProperty(k string, v *string) error {
 		return bad("supported")
 	}
 	switch k {
-	case "delta.appendOnly", "delta.enableChangeDataFeed", "delta.enableDeletionVectors", "delta.enableInCommitTimestamps", "delta.enableTypeWidening", rowTrackingProperty,
+	case "delta.appendOnly", "delta.enableChangeDataFeed", "delta.enableDeletionVectors", "delta.enableInCommitTimestamps", "delta.enableTypeWidening", rowTrackingProperty, suspendedProperty,
 		"delta.enableExpiredLogCleanup", "delta.autoOptimize.autoCompact":
 		if *v != "true" && *v != "false" {
 			return bad("true or false")

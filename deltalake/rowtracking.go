@@ -16,6 +16,7 @@ import (
 // mark in commitInfo.
 const (
 	rowTrackingProperty = "delta.enableRowTracking"
+	suspendedProperty   = "delta.rowTrackingSuspended"
 	rowTrackingDomain   = "delta.rowTracking"
 	rowIDProperty       = "delta.rowTracking.materializedRowIdColumnName"
 	rowVersionProperty  = "delta.rowTracking.materializedRowCommitVersionColumnName"
@@ -33,6 +34,12 @@ func (m *Metadata) tracksRows() bool {
 	return strings.EqualFold(m.Configuration[rowTrackingProperty], "true")
 }
 
+// suspendsRows tells whether new files get no row ids, though the table has the
+// feature. Only a table that does not track rows may be so.
+func (m *Metadata) suspendsRows() bool {
+	return strings.EqualFold(m.Configuration[suspendedProperty], "true")
+}
+
 // nameRowColumns gives the hidden columns their names, once for the table's life.
 func (m *Metadata) nameRowColumns() {
 	if m.Configuration[rowIDProperty] == "" {
@@ -48,8 +55,8 @@ func (p *Protocol) checkRowTracking(m *Metadata) error {
 	if !m.tracksRows() {
 		return nil
 	}
-	if strings.EqualFold(m.Configuration["delta.rowTrackingSuspended"], "true") {
-		return &UnsupportedError{"written", "suspended row tracking (delta.rowTrackingSuspended)"}
+	if m.suspendsRows() {
+		return fmt.Errorf("deltalake: %s and %s cannot both be true; set one of them to false", rowTrackingProperty, suspendedProperty)
 	}
 	if !p.hasWriter("rowTracking") {
 		return fmt.Errorf("deltalake: %s is on but the protocol lacks the writer feature rowTracking; the log is damaged", rowTrackingProperty)
@@ -77,8 +84,9 @@ func (s *Snapshot) rowMark() (int64, error) {
 
 // numberRows returns the files of a commit with row ids and a commit version, where
 // they have none yet, and the domain that notes the highest id; nil when it stays.
-// Files that the table had before keep theirs.
-func (c *Commit) numberRows(latest *Snapshot, p *Protocol) ([]*AddFile, *DomainMetadata, error) {
+// Files that the table had before keep theirs. While row tracking is suspended the
+// others stay without.
+func (c *Commit) numberRows(latest *Snapshot, p *Protocol, m *Metadata) ([]*AddFile, *DomainMetadata, error) {
 	if !p.hasWriter("rowTracking") {
 		return c.Adds, nil, nil
 	}
@@ -108,6 +116,10 @@ func (c *Commit) numberRows(latest *Snapshot, p *Protocol) ([]*AddFile, *DomainM
 	adds := make([]*AddFile, len(c.Adds))
 	for i, a := range c.Adds {
 		n := *a
+		if m.suspendsRows() {
+			adds[i] = a
+			continue
+		}
 		if n.BaseRowID == nil {
 			count, err := rows(a)
 			if err != nil {

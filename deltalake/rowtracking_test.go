@@ -276,7 +276,7 @@ func TestRowTrackingRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	on, name, bad := "true", "x", "maybe"
-	for _, props := range []map[string]*string{{rowTrackingProperty: &on}, {rowIDProperty: &name}, {"delta.rowTrackingSuspended": &on}, {rowTrackingProperty: &bad}} {
+	for _, props := range []map[string]*string{{rowTrackingProperty: &on}, {rowIDProperty: &name}, {suspendedProperty: &on, rowTrackingProperty: &on}, {rowTrackingProperty: &bad}, {suspendedProperty: &bad}} {
 		if _, err := tbl.SetProperties(ctx, props); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v: %v, want one sentence", jsonText(props), err)
 		}
@@ -303,4 +303,65 @@ func writeTracked(t *testing.T, tbl *Table) *AddFile {
 		t.Fatal(err)
 	}
 	return a
+}
+
+// While row tracking is suspended new files have no row ids and the mark stays; when
+// it is turned on again, every row gets an id that none had before.
+func TestRowTrackingSuspended(t *testing.T) {
+	ctx := context.Background()
+	for _, vectors := range []string{"false", "true"} {
+		t.Run("vectors "+vectors, func(t *testing.T) {
+			tbl, err := Create(ctx, NewMemoryStore(nil), CreateOptions{Schema: trackedBatch(nil).Schema,
+				Properties: map[string]string{rowTrackingProperty: "true", "delta.enableDeletionVectors": vectors}})
+			check := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			check(err)
+			add := func(from int64) {
+				t.Helper()
+				_, err := tbl.Append(ctx, Batches(trackedBatch(map[int64]int64{from: 1, from + 1: 1, from + 2: 1})), WriteOptions{})
+				check(err)
+			}
+			set := func(tracks, suspended string) error {
+				_, err := tbl.SetProperties(ctx, map[string]*string{rowTrackingProperty: &tracks, suspendedProperty: &suspended})
+				return err
+			}
+			add(0)
+			check(set("false", "true"))
+			add(10)
+			_, err = tbl.Update(ctx, map[string]*Expr{"val": mustExpr(t, "7")}, mustExpr(t, "key = 10"))
+			check(err)
+			_, err = tbl.Delete(ctx, mustExpr(t, "key = 0 OR key = 11"))
+			check(err)
+			with := 0
+			for _, a := range tbl.Latest().Files() {
+				if (a.BaseRowID == nil) != (a.DefaultRowCommitVersion == nil) {
+					t.Errorf("half an id: %v", jsonText(a))
+				}
+				if a.BaseRowID != nil {
+					with++
+				}
+			}
+			if want := truth(vectors == "true"); with != want {
+				t.Errorf("%d files with row ids, want %d", with, want)
+			}
+			if mark, err := tbl.Latest().rowMark(); err != nil || mark != 2 {
+				t.Errorf("mark %d, %v, want 2", mark, err)
+			}
+			if err := set("true", "true"); err == nil || !strings.Contains(err.Error(), "cannot both be true") {
+				t.Errorf("both: %v", err)
+			}
+			check(set("true", "false"))
+			add(20)
+			if rows := readTracked(t, tbl.Latest()); len(rows) != 7 {
+				t.Errorf("rows %v, want 7 with ids of their own", rows)
+			}
+			if p, err := tbl.Fsck(ctx); err != nil || len(p) > 0 {
+				t.Error(p, err)
+			}
+		})
+	}
 }
