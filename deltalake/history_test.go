@@ -462,11 +462,14 @@ func TestHistories(t *testing.T) {
 		if !ok && os.Getenv("WEIR_INTEROP_GO_ON") == "" {
 			break
 		}
+		if limit, err := time.ParseDuration(os.Getenv("WEIR_INTEROP_FOR")); err == nil && time.Since(began) > limit {
+			break
+		}
 		if ran%10 == 0 {
 			t.Logf("%d histories in %v", ran, time.Since(began).Round(time.Second))
 		}
 	}
-	t.Logf("%d of %d histories by %s from seed %d in %v (WEIR_INTEROP_HISTORIES, WEIR_INTEROP_SEED)", ran, histories, strings.Join(tools.names, ", "), seed, time.Since(began).Round(time.Second))
+	t.Logf("%d of %d histories by %s from seed %d in %v (WEIR_INTEROP_HISTORIES, WEIR_INTEROP_SEED, WEIR_INTEROP_FOR, WEIR_INTEROP_GO_ON)", ran, histories, strings.Join(tools.names, ", "), seed, time.Since(began).Round(time.Second))
 	for _, k := range slices.Sorted(maps.Keys(tools.count)) {
 		t.Logf("%6d %s", tools.count[k], k)
 	}

@@ -224,8 +224,8 @@ func (h *history) wideCannot(name string, st *step) string {
 		return "delta-rs cannot merge with a change feed and a NOT NULL column"
 	case st.op == "clone":
 		return "delta-rs does not clone"
-	case st.op == "overwrite schema" && h.part != nil:
-		return "delta-rs moves partition columns behind the others when it overwrites a schema"
+	case (st.op == "overwrite schema" || st.merge) && h.part != nil:
+		return "delta-rs moves partition columns behind the others when it writes a schema"
 	case h.cloned:
 		return "delta-rs does not write clones"
 	}
