@@ -211,6 +211,8 @@ func (h *history) wideCannot(name string, st *step) string {
 		return "such columns are created by us"
 	case st.op == "overwrite schema" && name == "weir" && h.feats["columnMapping"]:
 		return "we do not overwrite schemas under column mapping"
+	case st.op == "overwrite schema" && name == "spark" && h.feats["columnMapping"] && h.feats["changeDataFeed"]:
+		return "Spark does not overwrite schemas under column mapping with a change feed"
 	case st.op == "vacuum" && st.lite && name == "spark":
 		if commits, _ := h.logFiles(); commits[0] > 0 {
 			return "Spark does not VACUUM LITE after log files were cleaned up"
