@@ -29,7 +29,6 @@ type user struct {
 	s         *sim
 	r         *rand.Rand
 	refused   bool // the last submission was
-	asked     int  // submissions since the faults stopped
 	nextAt    int64
 	pipelines int // names in use
 }
