@@ -29,6 +29,8 @@ var regressions = []struct {
 	{"a job that is being cancelled is deployed by the next job manager", 244, CancelGoesOn, true},
 	{"a sink refuses a copied savepoint, and the pipeline is stuck with it", 278, "", true},
 	{"a cancelled job gives up output that its savepoint goes on from", 12, "", true},
+	{"a forgotten pipeline hands its attempts out again", 11940, "", false},
+	{"a forgotten pipeline hands its attempts out again", 12666, "", false},
 }
 
 // TestSimulationRegressions runs every named seed, with its cure and without.

@@ -299,7 +299,7 @@ func (m *Machine) phase(at int64, c *SetPhase) Result {
 }
 
 // forgetJobs forgets those that were over first, but for the newest keep. A pipeline stays,
-// with the numbers that are never used again, unless it never opened an epoch.
+// with the numbers that are never used again, unless it never had an attempt.
 func (m *Machine) forgetJobs(keep int) {
 	var over []*Job
 	for _, id := range slices.Sorted(maps.Keys(m.s.Jobs)) {
@@ -317,7 +317,7 @@ func (m *Machine) forgetJobs(keep int) {
 		for _, other := range m.s.Jobs {
 			used = used || other.Pipeline == j.Pipeline
 		}
-		if p != nil && !used && p.Epoch == 0 && len(p.Epochs) == 0 {
+		if p != nil && !used && p.Attempt == 0 && len(p.Epochs) == 0 {
 			delete(m.s.Pipelines, p.Name)
 		}
 	}
