@@ -2,7 +2,6 @@ package driver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -55,13 +54,6 @@ func TestAlteredMeanwhile(t *testing.T) {
 			return err
 		}
 	}
-	text := func(key, value string) map[string]json.RawMessage {
-		raw, err := json.Marshal(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return map[string]json.RawMessage{key: raw}
-	}
 	str := deltalake.Of(deltalake.KindString)
 	// replace makes another schema of the table's, as an overwrite with a schema does.
 	replace := func(edit func(m *deltalake.Metadata, s *deltalake.Schema)) func(*table) error {
@@ -105,8 +97,8 @@ func TestAlteredMeanwhile(t *testing.T) {
 		{"a nullable column", evolve(deltalake.Col("more", str)), ""},
 		{"a constraint that rows follow", func(tbl *table) error { _, err := tbl.AddConstraint(ctx, "small", "id < 50"); return err }, ""},
 		{"a constraint that rows break", func(tbl *table) error { _, err := tbl.AddConstraint(ctx, "tiny", "id < 5"); return err }, `constraint tiny (id < 5) is violated by a row with id = 5`},
-		{"a default", evolve(deltalake.Field{Name: "def", Type: str, Nullable: true, Metadata: text("CURRENT_DEFAULT", "'x'")}), `column "def" has a default, so rows must bring it`},
-		{"a generated column", evolve(deltalake.Field{Name: "gen", Type: str, Nullable: true, Metadata: text("delta.generationExpression", "user")}), `column "gen" is generated, so rows must bring it`},
+		{"a default", evolve(deltalake.Field{Name: "def", Type: str, Nullable: true, Metadata: fieldText(t, "CURRENT_DEFAULT", "'x'")}), `column "def" has a default, so rows must bring it`},
+		{"a generated column", evolve(deltalake.Field{Name: "gen", Type: str, Nullable: true, Metadata: fieldText(t, "delta.generationExpression", "user")}), `column "gen" is generated, so rows must bring it`},
 		{"a column that may not be null, and is not", required("user"), ""},
 		{"a column that may not be null, and is", required("note"), `column "note" may not be null`},
 		{"another type", replace(func(_ *deltalake.Metadata, s *deltalake.Schema) { s.Fields[s.Index("price")].Type = str }), `changed column "price": the file holds double, which cannot be read as string`},

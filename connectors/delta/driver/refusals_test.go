@@ -205,16 +205,19 @@ func TestTableChanged(t *testing.T) {
 	}
 }
 
+// fieldText is the metadata of a field that has one text.
+func fieldText(t *testing.T, key, value string) map[string]json.RawMessage {
+	t.Helper()
+	raw, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]json.RawMessage{key: raw}
+}
+
 // A table that would have to make values which rows do not bring is refused at the
 // start, and taken when they do.
 func TestUngenerated(t *testing.T) {
-	text := func(key, value string) map[string]json.RawMessage {
-		raw, err := json.Marshal(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return map[string]json.RawMessage{key: raw}
-	}
 	str := deltalake.Of(deltalake.KindString)
 	for _, tt := range []struct {
 		name  string
@@ -222,9 +225,9 @@ func TestUngenerated(t *testing.T) {
 		want  string
 	}{
 		{"identity", deltalake.IdentityByDefault("seq", 1, 1), `column "seq" is an identity column, whose values the table gives out commit by commit, and a sink writes its files before: make the key in the job, or append to this table with weir table append`},
-		{"generated", deltalake.Field{Name: "gen", Type: str, Nullable: true, Metadata: text("delta.generationExpression", "user")}, `column "gen" is generated, so rows must bring it`},
-		{"default", deltalake.Field{Name: "def", Type: str, Nullable: true, Metadata: text("CURRENT_DEFAULT", "'x'")}, `column "def" has a default, so rows must bring it`},
-		{"brought", deltalake.Field{Name: "extra", Type: str, Nullable: true, Metadata: text("CURRENT_DEFAULT", "'x'")}, ""},
+		{"generated", deltalake.Field{Name: "gen", Type: str, Nullable: true, Metadata: fieldText(t, "delta.generationExpression", "user")}, `column "gen" is generated, so rows must bring it`},
+		{"default", deltalake.Field{Name: "def", Type: str, Nullable: true, Metadata: fieldText(t, "CURRENT_DEFAULT", "'x'")}, `column "def" has a default, so rows must bring it`},
+		{"brought", deltalake.Field{Name: "extra", Type: str, Nullable: true, Metadata: fieldText(t, "CURRENT_DEFAULT", "'x'")}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStage(t)
